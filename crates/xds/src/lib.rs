@@ -1,0 +1,3 @@
+//! (being written)
+#[allow(missing_docs, clippy::all)]
+pub mod r#gen { include!("gen/mod.rs"); }
