@@ -20,17 +20,15 @@ pub mod telemetry;
 pub mod virtual_service;
 pub mod workload_entry;
 
-pub use authorization_policy::AuthorizationPolicy;
-pub use common::{
-    LabelSelector, PolicyTargetReference, PortSelector, StringMatch, WorkloadSelector,
-};
-pub use destination_rule::DestinationRule;
+pub use authorization_policy::*;
+pub use common::*;
+pub use destination_rule::*;
 pub use duration::GoDuration;
-pub use gateway::Gateway;
-pub use peer_authentication::PeerAuthentication;
-pub use request_authentication::RequestAuthentication;
-pub use service_entry::ServiceEntry;
-pub use sidecar::Sidecar;
-pub use telemetry::Telemetry;
-pub use virtual_service::{HTTPRetry, VirtualService};
-pub use workload_entry::WorkloadEntry;
+pub use gateway::*;
+pub use peer_authentication::*;
+pub use request_authentication::*;
+pub use service_entry::*;
+pub use sidecar::*;
+pub use telemetry::*;
+pub use virtual_service::*;
+pub use workload_entry::*;
