@@ -433,7 +433,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A draw in 0.0..1.0. The standard library's hasher seed is random per instance, which is all jitter needs.
-fn jitter() -> f64 {
+#[must_use]
+pub fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher};
     let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)

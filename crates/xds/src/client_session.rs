@@ -400,3 +400,140 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     }
     text.get(..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{CLUSTER, ENDPOINT};
+
+    fn client() -> ClientSession {
+        ClientSession::new(Protocol::Delta, Node { id: "me".into(), ..Default::default() })
+    }
+
+    fn delta(request: Option<Request>) -> pb::DeltaDiscoveryRequest {
+        match request {
+            Some(Request::Delta(r)) => *r,
+            other => panic!("a delta request expected, got {other:?}"),
+        }
+    }
+
+    fn response(nonce: &str, added: &[(&str, &str)], removed: &[&str]) -> Response {
+        pb::DeltaDiscoveryResponse {
+            type_url: CLUSTER.into(),
+            nonce: nonce.into(),
+            resources: added
+                .iter()
+                .map(|(n, v)| pb::Resource { name: (*n).into(), version: (*v).into(), resource: Some(Any::default()), ..Default::default() })
+                .collect(),
+            removed_resources: removed.iter().map(|n| (*n).into()).collect(),
+            ..Default::default()
+        }
+        .into()
+    }
+
+    #[test]
+    fn the_node_is_on_the_first_message_only() {
+        let mut session = client();
+        session.subscribe_all(CLUSTER);
+        session.subscribe(ENDPOINT, ["a".to_owned()]);
+        session.connected();
+        assert!(delta(session.next_request()).node.is_some());
+        assert!(delta(session.next_request()).node.is_none());
+        assert_eq!(session.next_request(), None);
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_stream_is_open() {
+        let mut session = client();
+        session.subscribe_all(CLUSTER);
+        assert_eq!(session.next_request(), None);
+    }
+
+    #[test]
+    fn new_names_are_asked_for_before_the_update_that_taught_them_is_acknowledged() {
+        let mut session = client();
+        session.subscribe_all(CLUSTER);
+        session.connected();
+        session.next_request();
+        let update = session.receive(response("1", &[("a", "v1")], &[])).unwrap();
+        session.ack(CLUSTER, &update.nonce);
+        session.set_names(ENDPOINT, &BTreeSet::from(["a".to_owned()]));
+        assert_eq!(delta(session.next_request()).type_url, ENDPOINT);
+        assert_eq!(delta(session.next_request()).response_nonce, "1");
+    }
+
+    #[test]
+    fn a_reconnect_quotes_accepted_versions_only() {
+        let mut session = client();
+        session.subscribe_all(CLUSTER);
+        session.connected();
+        session.next_request();
+        session.receive(response("1", &[("a", "v1"), ("b", "v1")], &[])).unwrap();
+        session.ack(CLUSTER, "1");
+        session.receive(response("2", &[("a", "v2"), ("c", "v2")], &["b"])).unwrap();
+        session.nack(CLUSTER, "2", &["a".to_owned()], "bad");
+        session.disconnected();
+        session.connected();
+        let first = delta(session.next_request());
+        assert_eq!(first.initial_resource_versions, HashMap::from([("a".to_owned(), "v1".to_owned()), ("c".to_owned(), "v2".to_owned())]));
+        assert!(first.node.is_some() && first.response_nonce.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_carries_its_reason() {
+        let mut session = client();
+        session.subscribe_all(CLUSTER);
+        session.connected();
+        session.next_request();
+        session.receive(response("1", &[("a", "v1")], &[])).unwrap();
+        session.nack(CLUSTER, "1", &["a".to_owned()], "no such type");
+        let request = delta(session.next_request());
+        assert_eq!((request.response_nonce.as_str(), request.error_detail.unwrap().message.as_str()), ("1", "no such type"));
+    }
+
+    #[test]
+    fn a_verdict_of_a_broken_stream_is_not_sent_on_the_next() {
+        let mut session = client();
+        session.subscribe_all(CLUSTER);
+        session.connected();
+        session.next_request();
+        session.receive(response("1", &[], &[])).unwrap();
+        session.connected();
+        session.ack(CLUSTER, "1");
+        assert!(delta(session.next_request()).response_nonce.is_empty());
+        assert_eq!(session.next_request(), None);
+    }
+
+    #[test]
+    fn a_response_nobody_asked_for_is_an_error() {
+        assert_eq!(client().receive(response("1", &[], &[])), Err(ProtocolError::NotSubscribed(CLUSTER.into())));
+    }
+
+    #[test]
+    fn state_of_the_world_reads_names_and_finds_what_is_gone() {
+        let mut session = ClientSession::new(Protocol::Sotw, Node::default());
+        session.subscribe_all(CLUSTER);
+        session.connected();
+        session.next_request();
+        let whole = |version: &str, names: &[&str]| -> Response {
+            let resources = names
+                .iter()
+                .map(|n| Any { type_url: CLUSTER.into(), value: FirstField { name: (*n).into() }.encode_to_vec().into() })
+                .collect();
+            pb::DiscoveryResponse { version_info: version.into(), type_url: CLUSTER.into(), nonce: version.into(), resources, ..Default::default() }.into()
+        };
+        let update = session.receive(whole("1", &["a", "b"])).unwrap();
+        assert_eq!(update.added.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        session.ack(CLUSTER, "1");
+        match session.next_request() {
+            Some(Request::Sotw(r)) => assert_eq!((r.version_info.as_str(), r.response_nonce.as_str()), ("1", "1")),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(session.receive(whole("2", &["b"])).unwrap().removed, ["a"]);
+    }
+
+    #[test]
+    fn long_refusals_are_cut_at_a_character() {
+        assert_eq!(cut("aé", 2), "a");
+    }
+}

@@ -406,3 +406,239 @@ fn version_text(version: u64) -> String {
 fn delta_resource(name: &str, resource: &Resource) -> pb::Resource {
     pb::Resource { name: name.to_owned(), version: version_text(resource.version), resource: Some(resource.body.clone()), ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lateen_envoy_api::google::rpc::Status;
+    use std::collections::HashMap;
+
+    fn set(names: &[(&str, u64)]) -> BTreeMap<String, Resource> {
+        names.iter().map(|(n, v)| ((*n).to_owned(), Resource { version: *v, body: Any { type_url: CLUSTER.into(), value: n.as_bytes().to_vec().into() } })).collect()
+    }
+
+    fn sets(clusters: &[(&str, u64)], endpoints: &[(&str, u64)], routes: &[(&str, u64)]) -> Sets {
+        Sets::from([(CLUSTER.into(), set(clusters)), (ENDPOINT.into(), set(endpoints)), (ROUTE.into(), set(routes))])
+    }
+
+    fn subscribe(url: &str, names: &[&str]) -> Request {
+        pb::DeltaDiscoveryRequest { type_url: url.into(), resource_names_subscribe: names.iter().map(|n| (*n).into()).collect(), ..Default::default() }.into()
+    }
+
+    fn answer(response: &Response, error: Option<&str>) -> Request {
+        let error_detail = error.map(|e| Status { code: 3, message: e.into(), details: vec![] });
+        pb::DeltaDiscoveryRequest { type_url: response.type_url().into(), response_nonce: response.nonce().into(), error_detail, ..Default::default() }.into()
+    }
+
+    /// Type, names sent, names removed of each response.
+    fn shape(responses: &[Response]) -> Vec<(&str, Vec<&str>, Vec<&str>)> {
+        responses
+            .iter()
+            .map(|r| match r {
+                Response::Delta(r) => (
+                    types::short(&r.type_url),
+                    r.resources.iter().map(|r| r.name.as_str()).collect(),
+                    r.removed_resources.iter().map(String::as_str).collect(),
+                ),
+                Response::Sotw(_) => panic!("delta expected"),
+            })
+            .collect()
+    }
+
+    /// A proxy that has all of `state` and has said so.
+    fn synced(state: &Sets) -> ServerSession {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        session.receive(&subscribe(CLUSTER, &[]));
+        for url in [ENDPOINT, ROUTE] {
+            let names: Vec<&str> = state[url].keys().map(String::as_str).collect();
+            session.receive(&subscribe(url, &names));
+        }
+        loop {
+            let responses = session.push(state, "1");
+            if responses.is_empty() {
+                return session;
+            }
+            responses.iter().for_each(|r| {
+                assert_eq!(session.receive(&answer(r, None)), Received::Acked);
+            });
+        }
+    }
+
+    #[test]
+    fn an_empty_first_subscription_to_clusters_means_all() {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        session.receive(&subscribe(CLUSTER, &[]));
+        assert_eq!(shape(&session.push(&sets(&[("a", 1), ("b", 1)], &[], &[]), "1")), [("CDS", vec!["a", "b"], vec![])]);
+    }
+
+    #[test]
+    fn an_empty_set_is_still_answered_once() {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        session.receive(&subscribe(CLUSTER, &[]));
+        assert_eq!(session.push(&sets(&[], &[], &[]), "1").len(), 1);
+        assert!(session.push(&sets(&[], &[], &[]), "1").is_empty());
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_answered_as_removed_and_sent_when_it_comes() {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        session.receive(&subscribe(ROUTE, &["r"]));
+        let responses = session.push(&sets(&[], &[], &[]), "1");
+        assert_eq!(shape(&responses), [("RDS", vec![], vec!["r"])]);
+        session.receive(&answer(&responses[0], None));
+        assert_eq!(shape(&session.push(&sets(&[], &[], &[("r", 1)]), "2")), [("RDS", vec!["r"], vec![])]);
+    }
+
+    #[test]
+    fn only_differences_are_sent() {
+        let mut session = synced(&sets(&[], &[], &[("a", 1), ("b", 1)]));
+        assert_eq!(shape(&session.push(&sets(&[], &[], &[("a", 1), ("b", 2)]), "2")), [("RDS", vec!["b"], vec![])]);
+    }
+
+    #[test]
+    fn what_was_refused_is_not_sent_again_until_it_changes() {
+        let mut session = synced(&sets(&[], &[], &[("a", 1)]));
+        let bad = sets(&[], &[], &[("a", 2)]);
+        let responses = session.push(&bad, "2");
+        assert_eq!(session.receive(&answer(&responses[0], Some("no such cluster"))), Received::Nacked("no such cluster".into()));
+        assert!(session.push(&bad, "2").is_empty());
+        assert_eq!(session.status()[ROUTE].error.as_deref(), Some("no such cluster"));
+        let responses = session.push(&sets(&[], &[], &[("a", 3)]), "3");
+        assert_eq!(session.receive(&answer(&responses[0], None)), Received::Acked);
+        assert_eq!(session.status()[ROUTE].error, None);
+    }
+
+    #[test]
+    fn an_unknown_nonce_is_stale() {
+        let mut session = synced(&sets(&[("a", 1)], &[], &[]));
+        let request = pb::DeltaDiscoveryRequest { type_url: CLUSTER.into(), response_nonce: "other".into(), ..Default::default() };
+        assert_eq!(session.receive(&request.into()), Received::Stale);
+    }
+
+    #[test]
+    fn routes_wait_until_new_clusters_and_their_endpoints_are_in_force() {
+        let mut session = synced(&sets(&[("a", 1)], &[("a", 1)], &[("r", 1)]));
+        let next = sets(&[("a", 1), ("b", 1)], &[("a", 1), ("b", 1)], &[("r", 2)]);
+        let clusters = session.push(&next, "2");
+        assert_eq!(shape(&clusters), [("CDS", vec!["b"], vec![])]);
+        session.receive(&subscribe(ENDPOINT, &["b"]));
+        let endpoints = session.push(&next, "2");
+        assert_eq!(shape(&endpoints), [("EDS", vec!["b"], vec![])]);
+        session.receive(&answer(&clusters[0], None));
+        assert!(session.push(&next, "2").is_empty());
+        session.receive(&answer(&endpoints[0], None));
+        assert_eq!(shape(&session.push(&next, "2")), [("RDS", vec!["r"], vec![])]);
+    }
+
+    #[test]
+    fn a_removed_cluster_goes_after_the_route_that_used_it() {
+        let mut session = synced(&sets(&[("a", 1), ("b", 1)], &[], &[("r", 1)]));
+        let next = sets(&[("a", 1)], &[], &[("r", 2)]);
+        let routes = session.push(&next, "2");
+        assert_eq!(shape(&routes), [("RDS", vec!["r"], vec![])]);
+        session.receive(&answer(&routes[0], None));
+        assert_eq!(shape(&session.push(&next, "2")), [("CDS", vec![], vec!["b"])]);
+    }
+
+    #[test]
+    fn a_removed_cluster_stays_while_the_new_route_stands_refused() {
+        let mut session = synced(&sets(&[("a", 1), ("b", 1)], &[], &[("r", 1)]));
+        let next = sets(&[("a", 1)], &[], &[("r", 2)]);
+        let routes = session.push(&next, "2");
+        session.receive(&answer(&routes[0], Some("bad regex")));
+        assert!(session.push(&next, "2").is_empty());
+    }
+
+    #[test]
+    fn a_changed_cluster_brings_its_endpoints_again() {
+        let mut session = synced(&sets(&[("a", 1), ("b", 1)], &[("a", 1), ("b", 1)], &[]));
+        let next = sets(&[("a", 2), ("b", 1)], &[("a", 1), ("b", 1)], &[]);
+        assert_eq!(shape(&session.push(&next, "2")), [("CDS", vec!["a"], vec![]), ("EDS", vec!["a"], vec![])]);
+    }
+
+    #[test]
+    fn asking_for_clusters_again_brings_all_endpoints_again() {
+        let state = sets(&[("a", 1)], &[("a", 1)], &[]);
+        let mut session = synced(&state);
+        session.receive(&subscribe(CLUSTER, &["*"]));
+        assert_eq!(shape(&session.push(&state, "1")), [("EDS", vec!["a"], vec![])]);
+    }
+
+    #[test]
+    fn changes_merge_while_an_answer_is_missing() {
+        let mut session = synced(&sets(&[], &[], &[("r", 1)]));
+        let first = session.push(&sets(&[], &[], &[("r", 2)]), "2");
+        assert!(session.push(&sets(&[], &[], &[("r", 3)]), "3").is_empty());
+        session.receive(&answer(&first[0], None));
+        assert_eq!(session.push(&sets(&[], &[], &[("r", 4)]), "4").len(), 1);
+    }
+
+    #[test]
+    fn a_reconnect_with_versions_brings_differences_and_removals_only() {
+        let state = sets(&[("a", 1), ("b", 2)], &[], &[]);
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        let held = HashMap::from([("a".to_owned(), version_text(1)), ("b".to_owned(), version_text(1)), ("gone".to_owned(), version_text(1))]);
+        session.receive(&pb::DeltaDiscoveryRequest { type_url: CLUSTER.into(), initial_resource_versions: held, ..Default::default() }.into());
+        assert_eq!(shape(&session.push(&state, "1")), [("CDS", vec!["b"], vec!["gone"])]);
+    }
+
+    #[test]
+    fn a_reconnect_that_lacks_nothing_is_sent_nothing() {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        let held = HashMap::from([("a".to_owned(), version_text(1))]);
+        session.receive(&pb::DeltaDiscoveryRequest { type_url: CLUSTER.into(), initial_resource_versions: held, ..Default::default() }.into());
+        assert!(session.push(&sets(&[("a", 1)], &[], &[]), "1").is_empty());
+    }
+
+    #[test]
+    fn unsubscribing_is_not_answered() {
+        let state = sets(&[], &[], &[("r", 1)]);
+        let mut session = synced(&state);
+        session.receive(&pb::DeltaDiscoveryRequest { type_url: ROUTE.into(), resource_names_unsubscribe: vec!["r".into()], ..Default::default() }.into());
+        assert!(session.push(&sets(&[], &[], &[("r", 2)]), "2").is_empty());
+    }
+
+    #[test]
+    fn a_type_that_is_not_served_gets_no_answer() {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        session.receive(&subscribe("type.googleapis.com/x.Y", &[]));
+        assert!(session.push(&sets(&[], &[], &[]), "1").is_empty());
+    }
+
+    fn sotw(url: &str, nonce: &str, names: &[&str]) -> Request {
+        let resource_names = names.iter().map(|n| (*n).to_owned()).collect();
+        pb::DiscoveryRequest { type_url: url.into(), response_nonce: nonce.into(), resource_names, ..Default::default() }.into()
+    }
+
+    #[test]
+    fn state_of_the_world_sends_the_whole_set_on_a_change() {
+        let mut session = ServerSession::new(Protocol::Sotw, "n");
+        session.receive(&sotw(CLUSTER, "", &[]));
+        let responses = session.push(&sets(&[("a", 1), ("b", 1)], &[], &[]), "1");
+        assert_eq!(responses[0].resources_len(), 2);
+        assert_eq!(session.receive(&sotw(CLUSTER, responses[0].nonce(), &[])), Received::Acked);
+        assert!(session.push(&sets(&[("a", 1), ("b", 1)], &[], &[]), "1").is_empty());
+        assert_eq!(session.push(&sets(&[("a", 1)], &[], &[]), "2")[0].resources_len(), 1);
+    }
+
+    #[test]
+    fn state_of_the_world_answers_a_grown_subscription_and_ignores_an_old_nonce() {
+        let state = sets(&[], &[("a", 1), ("b", 1)], &[]);
+        let mut session = ServerSession::new(Protocol::Sotw, "n");
+        session.receive(&sotw(ENDPOINT, "", &["a"]));
+        let first = session.push(&state, "1");
+        assert_eq!(first[0].resources_len(), 1);
+        session.receive(&sotw(ENDPOINT, first[0].nonce(), &["a", "b"]));
+        assert_eq!(session.push(&state, "1")[0].resources_len(), 2);
+        assert_eq!(session.receive(&sotw(ENDPOINT, first[0].nonce(), &["a"])), Received::Stale);
+    }
+
+    #[test]
+    fn a_stream_has_a_maximum_of_types() {
+        let mut session = ServerSession::new(Protocol::Delta, "n");
+        for i in 0..TYPES_MAX {
+            assert_eq!(session.receive(&subscribe(&format!("t{i}"), &[])), Received::Subscribed);
+        }
+        assert!(matches!(session.receive(&subscribe("one more", &[])), Received::Refused(_)));
+    }
+}
