@@ -131,3 +131,151 @@ pub(crate) fn serial() -> Result<SerialNumber, CaError> {
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ROOT_TTL;
+    use std::path::PathBuf;
+    use x509_parser::extensions::GeneralName;
+
+    /// A folder of its own for each test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("lateen-ca-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn authority(folder: &Folder) -> Authority {
+        Authority::open(&folder.0, "cluster.local", now()).unwrap()
+    }
+
+    fn request(change: impl FnOnce(&mut CertificateParams)) -> String {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        change(&mut params);
+        params.serialize_request(&key).unwrap().pem().unwrap()
+    }
+
+    fn frontend() -> SpiffeId {
+        SpiffeId::new("cluster.local", "default", "frontend")
+    }
+
+    #[test]
+    fn the_root_stays_the_same_across_restarts() {
+        let folder = Folder::new("restart");
+        let first = authority(&folder).root_pem().to_owned();
+        assert_eq!(authority(&folder).root_pem(), first);
+        assert_eq!(std::fs::read_to_string(folder.0.join(root::ROOT_CERT_FILE)).unwrap(), first);
+    }
+
+    #[test]
+    fn a_damaged_root_is_an_error_and_not_replaced() {
+        let folder = Folder::new("damaged");
+        std::fs::create_dir_all(&folder.0).unwrap();
+        let path = folder.0.join(root::ROOT_FILE);
+        std::fs::write(&path, "half a f").unwrap();
+        assert!(matches!(Authority::open(&folder.0, "cluster.local", now()), Err(CaError::Root { .. })));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "half a f");
+    }
+
+    #[test]
+    fn only_the_owner_can_read_the_root_key() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = Folder::new("mode");
+        authority(&folder);
+        assert_eq!(std::fs::metadata(folder.0.join(root::ROOT_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_certificate_names_the_identity_critically_and_nothing_else() {
+        let folder = Folder::new("leaf");
+        let authority = authority(&folder);
+        let csr = request(|p| p.distinguished_name.push(rcgen::DnType::CommonName, "admin"));
+        let issued = authority.sign(&csr, &frontend(), None, now()).unwrap();
+        assert_eq!(issued.chain.len(), 2);
+        assert_eq!(issued.chain[1], authority.root_pem());
+        let (_, block) = x509_parser::pem::parse_x509_pem(issued.chain[0].as_bytes()).unwrap();
+        let leaf = block.parse_x509().unwrap();
+        assert_eq!(leaf.subject().iter().count(), 0);
+        let san = leaf.subject_alternative_name().unwrap().unwrap();
+        assert!(san.critical);
+        assert_eq!(san.value.general_names, [GeneralName::URI("spiffe://cluster.local/ns/default/sa/frontend")]);
+        assert!(!leaf.is_ca());
+        let seconds = |t: SystemTime| i64::try_from(t.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        assert_eq!(leaf.validity().not_before.timestamp(), seconds(now() - BACKDATE));
+        assert_eq!(leaf.validity().not_after.timestamp(), seconds(now() + TTL_DEFAULT));
+        let (_, root) = x509_parser::pem::parse_x509_pem(issued.chain[1].as_bytes()).unwrap();
+        leaf.verify_signature(Some(root.parse_x509().unwrap().public_key())).unwrap();
+    }
+
+    #[test]
+    fn asking_for_another_identity_is_refused() {
+        let folder = Folder::new("other");
+        let uri = "spiffe://cluster.local/ns/default/sa/admin";
+        let csr = request(|p| p.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())]);
+        let refused = authority(&folder).sign(&csr, &frontend(), None, now());
+        assert!(matches!(refused, Err(CaError::OtherIdentity { asked, .. }) if asked == uri));
+    }
+
+    #[test]
+    fn extensions_we_do_not_know_are_tolerated() {
+        let folder = Folder::new("extension");
+        let csr = request(|p| p.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0])]);
+        assert!(authority(&folder).sign(&csr, &frontend(), None, now()).is_ok());
+    }
+
+    #[test]
+    fn a_request_with_a_broken_signature_is_refused() {
+        let folder = Folder::new("signature");
+        let mut block = pem::parse(request(|_| {})).unwrap().into_contents();
+        *block.last_mut().unwrap() ^= 1;
+        let csr = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", block));
+        assert!(matches!(authority(&folder).sign(&csr, &frontend(), None, now()), Err(CaError::BadRequest(_))));
+    }
+
+    #[test]
+    fn garbage_is_refused_without_panic() {
+        let folder = Folder::new("garbage");
+        let authority = authority(&folder);
+        for text in ["", "x", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"] {
+            assert!(matches!(authority.sign(text, &frontend(), None, now()), Err(CaError::BadRequest(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_above_the_maximum_is_refused_and_none_outlives_the_root() {
+        let folder = Folder::new("lifetime");
+        let authority = authority(&folder);
+        let csr = request(|_| {});
+        let refused = authority.sign(&csr, &frontend(), Some(TTL_MAX + Duration::from_secs(1)), now());
+        assert!(matches!(refused, Err(CaError::LifetimeTooLong { .. })));
+        let late = now() + ROOT_TTL - Duration::from_secs(60);
+        assert_eq!(authority.sign(&csr, &frontend(), None, late).unwrap().not_after, authority.root_not_after());
+    }
+
+    #[test]
+    fn the_server_certificate_carries_its_names() {
+        let folder = Folder::new("server");
+        let server = authority(&folder).server(&["istiod.istio-system.svc".to_owned()], TTL_DEFAULT, now()).unwrap();
+        let (_, block) = x509_parser::pem::parse_x509_pem(server.chain_pem.as_bytes()).unwrap();
+        let leaf = block.parse_x509().unwrap();
+        let san = leaf.subject_alternative_name().unwrap().unwrap();
+        assert_eq!(san.value.general_names, [GeneralName::DNSName("istiod.istio-system.svc")]);
+    }
+}

@@ -129,3 +129,116 @@ impl TokenVerifier {
         Ok(Caller { namespace: namespace.to_owned(), service_account: service_account.to_owned(), pod })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{EncodingKey, Header};
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+    use serde_json::{Value, json};
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW)
+    }
+
+    struct Issuer {
+        key: KeyPair,
+    }
+
+    impl Issuer {
+        fn new() -> Self {
+            Self { key: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap() }
+        }
+        fn verifier(&self) -> TokenVerifier {
+            TokenVerifier::new(&self.key.public_key_pem(), "istio-ca").unwrap()
+        }
+        fn token(&self, claims: &Value) -> String {
+            let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes()).unwrap();
+            jsonwebtoken::encode(&Header::new(Algorithm::ES256), claims, &key).unwrap()
+        }
+    }
+
+    fn claims() -> Value {
+        json!({
+            "sub": "system:serviceaccount:default:frontend", "aud": ["istio-ca"], "exp": NOW + 3600,
+            "kubernetes.io": {"namespace": "default", "pod": {"name": "frontend-1", "uid": "u"}, "serviceaccount": {"name": "frontend"}}
+        })
+    }
+
+    fn with(key: &str, value: Value) -> Value {
+        let mut claims = claims();
+        claims[key] = value;
+        claims
+    }
+
+    #[test]
+    fn a_good_token_gives_namespace_account_and_pod() {
+        let issuer = Issuer::new();
+        let caller = issuer.verifier().verify(&issuer.token(&claims()), now()).unwrap();
+        assert_eq!(caller, Caller { namespace: "default".into(), service_account: "frontend".into(), pod: Some("frontend-1".into()) });
+        assert_eq!(caller.identity("td").to_string(), "spiffe://td/ns/default/sa/frontend");
+    }
+
+    #[test]
+    fn a_token_for_another_audience_is_refused() {
+        let issuer = Issuer::new();
+        let token = issuer.token(&with("aud", json!(["https://kubernetes.default.svc"])));
+        assert!(matches!(issuer.verifier().verify(&token, now()), Err(TokenError::Invalid(_))));
+    }
+
+    #[test]
+    fn an_expired_token_is_refused_and_a_minute_of_skew_is_not() {
+        let issuer = Issuer::new();
+        assert_eq!(issuer.verifier().verify(&issuer.token(&with("exp", json!(NOW - 61))), now()), Err(TokenError::Expired));
+        assert!(issuer.verifier().verify(&issuer.token(&with("exp", json!(NOW - 59))), now()).is_ok());
+    }
+
+    #[test]
+    fn a_token_from_the_future_is_refused() {
+        let issuer = Issuer::new();
+        assert_eq!(issuer.verifier().verify(&issuer.token(&with("nbf", json!(NOW + 3600))), now()), Err(TokenError::NotYetValid));
+    }
+
+    #[test]
+    fn a_token_without_expiry_is_refused() {
+        let issuer = Issuer::new();
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove("exp");
+        assert!(matches!(issuer.verifier().verify(&issuer.token(&claims), now()), Err(TokenError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_token_without_signature_is_refused() {
+        let issuer = Issuer::new();
+        let token = issuer.token(&claims());
+        let body = token.split('.').nth(1).unwrap();
+        // {"alg":"none","typ":"JWT"}
+        let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{body}.");
+        assert!(matches!(issuer.verifier().verify(&none, now()), Err(TokenError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_token_of_another_key_is_refused() {
+        let token = Issuer::new().token(&claims());
+        assert!(matches!(Issuer::new().verifier().verify(&token, now()), Err(TokenError::Invalid(_))));
+    }
+
+    #[test]
+    fn claims_that_contradict_the_subject_are_refused() {
+        let issuer = Issuer::new();
+        let token = issuer.token(&with("sub", json!("system:serviceaccount:default:admin")));
+        assert!(matches!(issuer.verifier().verify(&token, now()), Err(TokenError::Invalid(_))));
+    }
+
+    #[test]
+    fn odd_subjects_are_refused() {
+        let issuer = Issuer::new();
+        for subject in ["frontend", "system:serviceaccount:default", "system:serviceaccount::x", "system:serviceaccount:a/b:c"] {
+            let mut claims = with("sub", json!(subject));
+            claims.as_object_mut().unwrap().remove("kubernetes.io");
+            assert!(issuer.verifier().verify(&issuer.token(&claims), now()).is_err(), "{subject}");
+        }
+    }
+}
