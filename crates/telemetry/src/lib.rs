@@ -1,1 +1,18 @@
-//! (being written)
+//! What a proxy tells about its traffic: access logs, Istio's metrics, Envoy's statistics, peer metadata.
+//!
+//! - Rule: everything that can be prepared is prepared when configuration arrives; per request there is no allocation after warm-up.
+//! - Rule: no I/O and no clock here; callers bring the time and write the bytes.
+//! - Not here: serving `/stats` (`proxy`, `agent`), traces.
+
+#![forbid(unsafe_code)]
+
+pub mod access_log;
+pub mod flags;
+pub mod istio;
+pub mod peer;
+pub mod prometheus;
+pub mod stats;
+
+pub use access_log::{AccessRecord, Format, HeaderSource};
+pub use flags::ResponseFlags;
+
