@@ -230,7 +230,7 @@ pub struct OutlierDetection {
     #[serde(deserialize_with = "crate::number::option")]
     pub consecutive_gateway_errors: Option<u32>,
     #[serde(deserialize_with = "crate::number::option")]
-    pub consecutive5xx_errors: Option<u32>,
+    pub consecutive_5xx_errors: Option<u32>,
     pub interval: Option<GoDuration>,
     pub base_ejection_time: Option<GoDuration>,
     #[serde(deserialize_with = "crate::number::plain")]

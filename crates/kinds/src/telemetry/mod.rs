@@ -1,0 +1,66 @@
+//! Telemetry: which requests are logged, counted and traced.
+//!
+//! - Reads: `telemetry.istio.io` Telemetry.
+//! - Twin: `compile/src/access_log.rs`.
+//! - Limits: `accessLogging` with a provider and `disabled` is enforced; filters, metric overrides and tracing are reported as not enforced.
+
+use lateen_base::Findings;
+use lateen_istio_api::Telemetry;
+use lateen_mesh::{Object, Snapshot};
+
+use crate::check::Check;
+use crate::kind::{Gvk, Kind};
+
+/// The kind.
+pub enum TelemetryKind {}
+
+impl Kind for TelemetryKind {
+    const GVK: Gvk = Gvk { group: "telemetry.istio.io", version: "v1", also: &["v1alpha1"], kind: "Telemetry", plural: "telemetries" };
+    type Spec = Telemetry;
+
+    fn objects(mesh: &Snapshot) -> &[Object<Telemetry>] {
+        &mesh.telemetries
+    }
+
+    fn validate(object: &Object<Telemetry>, findings: &mut Findings) {
+        let mut check = Check::new(&object.meta, findings);
+        let spec = &object.spec;
+        check.selector(spec.selector.as_ref());
+        if spec.selector.is_some() && (spec.target_ref.is_some() || !spec.target_refs.is_empty()) {
+            check.error("spec.selector", "selector and targetRefs are both set", "keep one of them");
+        }
+        for (i, logging) in spec.access_logging.iter().enumerate() {
+            check.not_enforced_if(&format!("spec.accessLogging[{i}]"), &[("filter", logging.filter.is_some())]);
+        }
+        for (i, tracing) in spec.tracing.iter().enumerate() {
+            if let Some(percent) = tracing.random_sampling_percentage {
+                check.percent(&format!("spec.tracing[{i}].randomSamplingPercentage"), percent);
+            }
+            if tracing.providers.len() > 1 {
+                check.error(format!("spec.tracing[{i}].providers"), "tracing takes one provider", "keep one of them");
+            }
+        }
+        validate_metrics(spec, &mut check);
+        check.not_enforced_if("spec", &[("tracing", !spec.tracing.is_empty()), ("metrics", !spec.metrics.is_empty())]);
+    }
+
+    fn analyze(_: &Object<Telemetry>, _: &Snapshot, _: &mut Findings) {}
+}
+
+fn validate_metrics(spec: &Telemetry, check: &mut Check<'_>) {
+    use lateen_istio_api::TagOperation;
+    for (i, metrics) in spec.metrics.iter().enumerate() {
+        let path = format!("spec.metrics[{i}]");
+        check.duration(&format!("{path}.reportingInterval"), metrics.reporting_interval);
+        for (j, metric) in metrics.overrides.iter().enumerate() {
+            for (tag, change) in &metric.tag_overrides {
+                let path = format!("{path}.overrides[{j}].tagOverrides.{tag}");
+                match (change.operation, change.value.is_empty()) {
+                    (TagOperation::Upsert, true) => check.error(path, "the tag has no value", "add value, or use operation: REMOVE"),
+                    (TagOperation::Remove, false) => check.error(path, "a removed tag takes no value", "remove value"),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
