@@ -1,0 +1,164 @@
+//! `virtualInbound`: every connection that reaches a workload, whatever its port.
+//!
+//! - Reads: the workload's ports, PeerAuthentication, the policies that select it.
+//! - Twin: `proxy/src/listener/match.rs`, which picks the chain.
+//! - Rule: PERMISSIVE has chains for mTLS (by the ALPN that only sidecars offer) and for plaintext; STRICT only the first, DISABLE only the second.
+//! - Rule: a connection to 15006 itself is dropped, or it would come back for ever.
+//! - Not here: outbound (`outbound`), the workload's clusters (`cluster/inbound.rs`).
+
+use super::filter_chain::{self, PLAINTEXT_HTTP, RAW_BUFFER, TLS, protocol_match, tcp_filters, to_cluster};
+use super::http_connection_manager::{Routes, http_connection_manager};
+use super::outbound::WILDCARD;
+use super::policy::Policies;
+use super::tls::mesh_tls;
+use crate::filter_order::Stack;
+use crate::route::inbound_routes;
+use crate::view::InboundPort;
+use crate::{View, access_log, pb};
+use lateen_base::{names, ports};
+use lateen_envoy_api::envoy::config::core::v3::TrafficDirection;
+use lateen_envoy_api::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter};
+use lateen_mesh::{MtlsMode, Protocol};
+
+/// ALPN of HTTP between sidecars.
+const MTLS_HTTP: [&str; 3] = [names::ALPN_ISTIO_HTTP10, names::ALPN_ISTIO_HTTP11, names::ALPN_ISTIO_H2];
+/// ALPN of TCP between sidecars.
+const MTLS_TCP: [&str; 2] = [names::ALPN_PEER_EXCHANGE, names::ALPN_ISTIO];
+/// ALPN of anything between sidecars.
+const MTLS_ANY: [&str; 5] = [names::ALPN_ISTIO, names::ALPN_PEER_EXCHANGE, names::ALPN_ISTIO_HTTP10, names::ALPN_ISTIO_HTTP11, names::ALPN_ISTIO_H2];
+
+/// What a chain does with the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Http,
+    Tcp,
+}
+
+/// One row of the tables below: what the connection looks like, whether TLS ends here, what it carries.
+type Row = (&'static str, &'static [&'static str], bool, Content);
+
+/// The chains for one protocol and mTLS mode. Source: istiod's `virtualInbound`.
+fn rows(mode: MtlsMode, protocol: Protocol) -> &'static [Row] {
+    use Content::{Http, Tcp};
+    if protocol.is_http() {
+        return match mode {
+            MtlsMode::Permissive => &[(TLS, &MTLS_ANY, true, Http), (RAW_BUFFER, &[], false, Http)],
+            MtlsMode::Strict => &[(TLS, &[], true, Http)],
+            MtlsMode::Disable => &[(RAW_BUFFER, &[], false, Http)],
+        };
+    }
+    match (protocol == Protocol::Auto, mode) {
+        (true, MtlsMode::Permissive) => &[
+            (TLS, &MTLS_HTTP, true, Http),
+            (RAW_BUFFER, &PLAINTEXT_HTTP, false, Http),
+            (TLS, &MTLS_TCP, true, Tcp),
+            (RAW_BUFFER, &[], false, Tcp),
+            (TLS, &[], false, Tcp),
+        ],
+        (true, MtlsMode::Strict) => &[(TLS, &MTLS_HTTP, true, Http), (TLS, &[], true, Tcp)],
+        (true, MtlsMode::Disable) => &[(RAW_BUFFER, &PLAINTEXT_HTTP, false, Http), (RAW_BUFFER, &[], false, Tcp)],
+        (false, MtlsMode::Permissive) => &[(TLS, &MTLS_TCP, true, Tcp), (RAW_BUFFER, &[], false, Tcp), (TLS, &[], false, Tcp)],
+        (false, MtlsMode::Strict) => &[(TLS, &[], true, Tcp)],
+        (false, MtlsMode::Disable) => &[(RAW_BUFFER, &[], false, Tcp)],
+    }
+}
+
+/// The listener all redirected inbound connections arrive at.
+pub(super) fn virtual_inbound(view: &View<'_>) -> Listener {
+    let policies = Policies::of(view);
+    let (namespace, labels) = (&view.proxy.namespace, &view.proxy.labels);
+    let catch_all = view.snapshot.mtls_mode_default(namespace, labels);
+    let mut filter_chains = vec![black_hole(view)];
+    filter_chains.extend(catch_all_chains(view, catch_all, &policies));
+    let mut modes = vec![];
+    for port in &view.inbound {
+        let mode = view.snapshot.mtls_mode(namespace, labels, port.port);
+        modes.push((port, mode));
+        filter_chains.extend(port_chains(view, port, mode, &policies));
+    }
+    Listener {
+        name: names::VIRTUAL_INBOUND.to_owned(),
+        address: Some(pb::address(WILDCARD, ports::INBOUND)),
+        filter_chains,
+        listener_filters: listener_filters(catch_all, &modes),
+        listener_filters_timeout: pb::duration(view.config().protocol_detection_timeout),
+        continue_on_listener_filters_timeout: true,
+        traffic_direction: TrafficDirection::Inbound as i32,
+        max_connections_to_accept_per_socket_event: pb::uint(1),
+        access_log: access_log::listener_logs(view),
+        ..Default::default()
+    }
+}
+
+fn black_hole(view: &View<'_>) -> FilterChain {
+    FilterChain {
+        filter_chain_match: Some(FilterChainMatch { destination_port: pb::uint(u32::from(ports::INBOUND)), ..Default::default() }),
+        filters: tcp_filters(view, Stack::Inbound, &[], to_cluster(names::BLACK_HOLE_CLUSTER)),
+        name: "virtualInbound-blackhole".to_owned(),
+        ..Default::default()
+    }
+}
+
+/// Chains for ports that no service declares.
+fn catch_all_chains(view: &View<'_>, mode: MtlsMode, policies: &Policies) -> Vec<FilterChain> {
+    let cluster = names::INBOUND_PASSTHROUGH_CLUSTER;
+    let chain = |row: &Row| {
+        let (filters, name) = match row.3 {
+            Content::Http => {
+                let routes = Routes::Inline(Box::new(inbound_routes(cluster, cluster, 0, "")));
+                (vec![http_connection_manager(view, Stack::Inbound, cluster, routes, &policies.http)], "virtualInbound-catchall-http")
+            }
+            Content::Tcp => (tcp_filters(view, Stack::Inbound, &policies.network, to_cluster(cluster)), names::VIRTUAL_INBOUND),
+        };
+        filter_chain(view, row, None, filters, name.to_owned())
+    };
+    rows(mode, Protocol::Auto).iter().map(chain).collect()
+}
+
+/// Chains for one declared port.
+fn port_chains(view: &View<'_>, port: &InboundPort<'_>, mode: MtlsMode, policies: &Policies) -> Vec<FilterChain> {
+    let cluster = names::inbound_cluster(port.port);
+    let bind = match (port.ingress, view.proxy.ip_addresses.first()) {
+        (Some(ingress), _) if !ingress.bind.is_empty() => ingress.bind.as_str(),
+        (Some(_), Some(address)) => address.as_str(),
+        (Some(_) | None, _) => WILDCARD,
+    };
+    let (host, service_port) = port.services.first().map_or((String::new(), port.port), |(s, p)| (s.hostname.to_string(), p.number));
+    let chain = |row: &Row| {
+        let filters = match row.3 {
+            Content::Http => {
+                let routes = Routes::Inline(Box::new(inbound_routes(&cluster, &cluster, service_port, &host)));
+                vec![http_connection_manager(view, Stack::Inbound, &format!("inbound_{bind}_{}", port.port), routes, &policies.http)]
+            }
+            Content::Tcp => tcp_filters(view, Stack::Inbound, &policies.network, to_cluster(&cluster)),
+        };
+        filter_chain(view, row, Some(port.port), filters, format!("{bind}_{}", port.port))
+    };
+    rows(mode, port.protocol).iter().map(chain).collect()
+}
+
+fn filter_chain(view: &View<'_>, (transport, application, tls, _): &Row, port: Option<u16>, filters: Vec<Filter>, name: String) -> FilterChain {
+    let matches = FilterChainMatch { destination_port: port.and_then(|p| pb::uint(u32::from(p))), ..protocol_match(transport, application) };
+    FilterChain { filter_chain_match: Some(matches), filters, transport_socket: tls.then(|| mesh_tls(view)), name, ..Default::default() }
+}
+
+/// Sniffing, only on ports where the chains depend on it: elsewhere it would delay protocols in which the server speaks first.
+fn listener_filters(catch_all: MtlsMode, modes: &[(&InboundPort<'_>, MtlsMode)]) -> Vec<ListenerFilter> {
+    let unsniffed = |needed: &dyn Fn(Protocol, MtlsMode) -> bool| -> (bool, Vec<u16>) {
+        let wanted = needed(Protocol::Auto, catch_all) || modes.iter().any(|(port, mode)| needed(port.protocol, *mode));
+        let mut off: Vec<u16> = modes.iter().filter(|(port, mode)| !needed(port.protocol, *mode)).map(|(port, _)| port.port).collect();
+        off.push(ports::INBOUND);
+        off.sort_unstable();
+        (wanted, off)
+    };
+    let mut filters = vec![filter_chain::original_dst()];
+    let (wanted, off) = unsniffed(&|_, mode| mode != MtlsMode::Disable);
+    if wanted {
+        filters.push(filter_chain::tls_inspector(&off));
+    }
+    let (wanted, off) = unsniffed(&|protocol, mode| protocol == Protocol::Auto && mode != MtlsMode::Strict);
+    if wanted {
+        filters.push(filter_chain::http_inspector(&off));
+    }
+    filters
+}
