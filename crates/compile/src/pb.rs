@@ -89,6 +89,15 @@ pub(crate) fn agent_secret(name: &str) -> SdsSecretConfig {
     }
 }
 
+/// A secret that the agent reads from files, with Envoy's default limit of waiting.
+pub(crate) fn agent_file(name: &str) -> SdsSecretConfig {
+    let mut secret = agent_secret(name);
+    if let Some(source) = &mut secret.sds_config {
+        source.initial_fetch_timeout = None;
+    }
+    secret
+}
+
 /// A secret the control plane serves over ADS.
 pub(crate) fn ads_secret(name: &str) -> SdsSecretConfig {
     SdsSecretConfig { name: name.to_owned(), sds_config: ads_with_timeout() }

@@ -87,7 +87,7 @@ impl<'a> View<'a> {
     /// How this proxy reaches a service: gateways never pass a connection through to where it was going.
     pub fn resolution(&self, service: &Service) -> Resolution {
         match service.resolution {
-            Resolution::Passthrough if self.proxy.is_router() && service.headless => Resolution::ClientSide,
+            Resolution::Passthrough if self.proxy.is_router() => Resolution::ClientSide,
             other => other,
         }
     }

@@ -105,12 +105,21 @@ fn of_entry(e: &istio::WorkloadEntry, entry: &Object<istio::ServiceEntry>, trust
         labels: e.labels.clone(),
         locality: Locality::parse(&e.locality),
         weight: e.weight,
-        tls_mode: TlsMode::of_labels(&e.labels),
+        tls_mode: tls_mode(&e.labels, &e.service_account),
         identity,
         namespace: entry.meta.namespace.clone(),
         workload_name: String::new(),
         health: crate::Health::Healthy,
         network: e.network.clone(),
+    }
+}
+
+/// A workload outside Kubernetes that has an identity is taken to have a proxy, unless its label says otherwise. Source: istiod.
+fn tls_mode(labels: &BTreeMap<String, String>, service_account: &str) -> TlsMode {
+    match (labels.contains_key(lateen_base::labels::TLS_MODE), service_account.is_empty()) {
+        (true, _) => TlsMode::of_labels(labels),
+        (false, false) => TlsMode::Istio,
+        (false, true) => TlsMode::Disabled,
     }
 }
 
@@ -128,7 +137,7 @@ pub fn workload(entry: &Object<istio::WorkloadEntry>) -> Workload {
         workload_name: entry.meta.name.clone(),
         namespace: entry.meta.namespace.clone(),
         address: spec.address.clone(),
-        tls_mode: TlsMode::of_labels(&labels),
+        tls_mode: tls_mode(&labels, &spec.service_account),
         labels,
         service_account: spec.service_account.clone(),
         ready: true,

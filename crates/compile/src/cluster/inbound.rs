@@ -13,7 +13,9 @@ use lateen_envoy_api::envoy::config::cluster::v3::Cluster;
 use lateen_envoy_api::envoy::config::cluster::v3::cluster::{CommonLbConfig, DiscoveryType, LbPolicy};
 use lateen_envoy_api::envoy::config::core::v3::{BindConfig, Metadata, SocketOption, socket_option};
 use lateen_envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier};
+use lateen_istio_api::{ConnectionPoolSettings, H2UpgradePolicy};
 use lateen_kinds::destination_rule::connection_pool::{self, UpstreamHttp};
+use lateen_kinds::destination_rule::subset;
 use lateen_mesh::Protocol;
 
 /// `SOL_SOCKET`. Source: Linux.
@@ -45,8 +47,8 @@ fn of_port(view: &View<'_>, port: &InboundPort<'_>) -> Cluster {
             ..cluster(view, &name, DiscoveryType::OriginalDst)
         },
     };
-    let of_sidecar = view.sidecar.and_then(|s| s.spec.inbound_connection_pool.as_ref());
-    let pool = port.ingress.and_then(|ingress| ingress.connection_pool.as_ref()).or(of_sidecar);
+    let pool = pool(view, port);
+    let pool = pool.as_ref();
     connection_pool::apply(pool, None, Some(connect_timeout(view)), &mut cluster);
     let http = match port.protocol {
         Protocol::Http2 | Protocol::Grpc => UpstreamHttp::Http2,
@@ -56,7 +58,7 @@ fn of_port(view: &View<'_>, port: &InboundPort<'_>) -> Cluster {
     };
     cluster.typed_extension_protocol_options = connection_pool::http_options(pool, http);
     cluster.common_lb_config = Some(CommonLbConfig::default());
-    cluster.metadata = services_metadata(port);
+    cluster.metadata = services_metadata(view, port);
     cluster
 }
 
@@ -100,10 +102,31 @@ fn bind_config() -> BindConfig {
     }
 }
 
-fn services_metadata(port: &InboundPort<'_>) -> Option<Metadata> {
+/// Limits of the port: its ingress listener's, else the Sidecar's, else the service's own DestinationRule's.
+fn pool(view: &View<'_>, port: &InboundPort<'_>) -> Option<ConnectionPoolSettings> {
+    let of_sidecar = view.sidecar.and_then(|s| s.spec.inbound_connection_pool.as_ref());
+    if let Some(pool) = port.ingress.and_then(|ingress| ingress.connection_pool.as_ref()).or(of_sidecar) {
+        return Some(pool.clone());
+    }
+    let (service, service_port) = port.services.first().filter(|_| port.ingress.is_none())?;
+    let rule = view.destination_rule(service).map(|r| r.spec.as_ref());
+    let mut pool = subset::effective(rule, None, u32::from(service_port.number)).connection_pool?.clone();
+    if let Some(http) = &mut pool.http {
+        // An upgrade concerns the way between sidecars, not the workload behind one.
+        http.h2_upgrade_policy = H2UpgradePolicy::DoNotUpgrade;
+    }
+    Some(pool)
+}
+
+fn services_metadata(view: &View<'_>, port: &InboundPort<'_>) -> Option<Metadata> {
     let services: Vec<_> = port.services.iter().map(|(service, _)| super::outbound::service_facts(service)).collect();
     if services.is_empty() {
         return None;
     }
-    pb::metadata([(pb::ISTIO_METADATA, pb::structure([("services", pb::list(services))]))])
+    let mut facts = pb::structure([("services", pb::list(services))]);
+    let rule = port.services.first().filter(|_| port.ingress.is_none()).and_then(|(service, _)| view.destination_rule(service)).filter(|r| r.spec.traffic_policy.is_some());
+    if let Some(rule) = rule {
+        facts.fields.insert("config".to_owned(), pb::text(pb::config_path("destination-rule", &rule.meta)));
+    }
+    pb::metadata([(pb::ISTIO_METADATA, facts)])
 }

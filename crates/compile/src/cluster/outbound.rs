@@ -49,12 +49,12 @@ fn of_port(view: &View<'_>, service: &Service, port: &ServicePort, rule: Option<
         cluster.lb_config = None;
     }
     connection_pool::apply(policy.connection_pool, policy.retry_budget, Some(connect_timeout(view)), &mut cluster);
-    cluster.typed_extension_protocol_options = connection_pool::http_options(policy.connection_pool, upstream_http(port.protocol));
+    cluster.typed_extension_protocol_options = connection_pool::http_options(policy.connection_pool, upstream_http(view, port.protocol));
     let identities = match group {
         Some(group) => identities_of(service, group),
         None => service.identities(),
     };
-    let to = tls::Destination { service, identities, sni: names::sni(port.number, if group_name.is_empty() { "_" } else { group_name }, host), http2: speaks_http2(&cluster) };
+    let to = tls::Destination { service, identities, sni: names::sni(port.number, group_name, host), http2: speaks_http2(&cluster) };
     let own_certificates = tls::apply(view, policy.tls, &to, &mut cluster);
     cluster.metadata = metadata(service, rule, group_name, own_certificates);
     Some(cluster)
@@ -99,8 +99,10 @@ fn with_dns(view: &View<'_>, cluster: Cluster) -> Cluster {
     }
 }
 
-fn upstream_http(protocol: Protocol) -> UpstreamHttp {
+fn upstream_http(view: &View<'_>, protocol: Protocol) -> UpstreamHttp {
     match protocol {
+        // A gateway's client says nothing about what the backend speaks.
+        Protocol::Auto if view.proxy.is_router() => UpstreamHttp::Http1,
         Protocol::Http2 | Protocol::Grpc => UpstreamHttp::Http2,
         Protocol::Auto => UpstreamHttp::SameAsDownstream,
         Protocol::Http | Protocol::GrpcWeb => UpstreamHttp::Http1,

@@ -113,7 +113,7 @@ fn own_context(view: &View<'_>, to: &Destination<'_>, settings: &ClientTLSSettin
     if mutual {
         common.tls_certificate_sds_secret_configs = vec![match credential {
             Some(name) => pb::ads_secret(&format!("{}{name}", names::SECRET_KUBERNETES_PREFIX)),
-            None => pb::agent_secret(&format!("file-cert:{}~{}", settings.client_certificate, settings.private_key)),
+            None => pb::agent_file(&format!("file-cert:{}~{}", settings.client_certificate, settings.private_key)),
         }];
     }
     if to.http2 {
@@ -122,8 +122,8 @@ fn own_context(view: &View<'_>, to: &Destination<'_>, settings: &ClientTLSSettin
     if settings.insecure_skip_verify != Some(true) {
         let authority = match credential {
             Some(name) => pb::ads_secret(&format!("{}{name}{}", names::SECRET_KUBERNETES_PREFIX, names::SECRET_CA_SUFFIX)),
-            None if settings.ca_certificates.is_empty() => pb::agent_secret("file-root:system"),
-            None => pb::agent_secret(&format!("file-root:{}", settings.ca_certificates)),
+            None if settings.ca_certificates.is_empty() => pb::agent_file("file-root:system"),
+            None => pb::agent_file(&format!("file-root:{}", settings.ca_certificates)),
         };
         let names = if settings.subject_alt_names.is_empty() { &to.service.subject_alt_names } else { &settings.subject_alt_names };
         common.validation_context_type = Some(validation(names, authority));

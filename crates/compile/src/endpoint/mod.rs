@@ -12,8 +12,8 @@ use crate::{Named, Resource, View, pb};
 use lateen_base::names;
 use lateen_envoy_api::envoy::config::core::v3::{HealthStatus, Locality as EnvoyLocality, Metadata};
 use lateen_envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier};
-use lateen_istio_api::{SimpleLB, Subset};
-use lateen_kinds::destination_rule::subset;
+use lateen_istio_api::{ClientTLSMode, SimpleLB, Subset};
+use lateen_kinds::destination_rule::{subset, tls};
 use lateen_mesh::{Endpoint, Health, Locality, MtlsMode, Registry, Resolution, Service, ServicePort, TlsMode, canonical_name, canonical_revision};
 use std::collections::BTreeMap;
 
@@ -40,6 +40,9 @@ pub(crate) fn endpoints(view: &View<'_>) -> Named {
 
 /// The addresses of one cluster.
 pub(crate) fn assignment(view: &View<'_>, service: &Service, port: &ServicePort, group: Option<&Subset>, name: &str) -> ClusterLoadAssignment {
+    let rule = view.destination_rule(service).map(|r| r.spec.as_ref());
+    let policy = subset::effective(rule, group, u32::from(port.number));
+    let may_use_mtls = matches!(tls::mode(policy.tls), None | Some(ClientTLSMode::IstioMutual));
     let mut by_locality: BTreeMap<&Locality, Vec<LbEndpoint>> = BTreeMap::new();
     let in_group = |e: &&Endpoint| group.is_none_or(|g| subset::takes(g, &e.labels));
     for (index, endpoint) in service.endpoints.iter().enumerate().filter(|(_, e)| e.health == Health::Healthy) {
@@ -47,11 +50,10 @@ pub(crate) fn assignment(view: &View<'_>, service: &Service, port: &ServicePort,
             continue;
         }
         if let Some(number) = endpoint.ports.get(&port.name) {
-            by_locality.entry(&endpoint.locality).or_default().push(lb_endpoint(view, service, (index, endpoint), *number));
+            let metadata = metadata(view, service, (index, endpoint), *number, may_use_mtls);
+            by_locality.entry(&endpoint.locality).or_default().push(lb_endpoint(service, endpoint, *number, metadata));
         }
     }
-    let rule = view.destination_rule(service).map(|r| r.spec.as_ref());
-    let policy = subset::effective(rule, group, u32::from(port.number));
     let endpoints = by_locality.into_iter().map(|(locality, endpoints)| of_locality(locality, endpoints)).collect();
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
@@ -70,19 +72,19 @@ fn of_locality(locality: &Locality, lb_endpoints: Vec<LbEndpoint>) -> LocalityLb
     }
 }
 
-fn lb_endpoint(view: &View<'_>, service: &Service, (index, endpoint): (usize, &Endpoint), port: u16) -> LbEndpoint {
+fn lb_endpoint(service: &Service, endpoint: &Endpoint, port: u16, metadata: Option<Metadata>) -> LbEndpoint {
     let address = EnvoyEndpoint { address: Some(pb::address(&endpoint.address, port)), ..Default::default() };
     let health = if service.registry == Registry::Kubernetes { HealthStatus::Healthy } else { HealthStatus::Unknown };
     LbEndpoint {
         health_status: health as i32,
-        metadata: metadata(view, service, (index, endpoint), port),
+        metadata,
         load_balancing_weight: pb::uint(endpoint.weight.max(1)),
         host_identifier: Some(HostIdentifier::Endpoint(address)),
     }
 }
 
 /// What matters of an endpoint: whether it takes mTLS, and whose it is (`name;namespace;canonical name;revision;cluster`).
-fn metadata(view: &View<'_>, service: &Service, (index, endpoint): (usize, &Endpoint), port: u16) -> Option<Metadata> {
+fn metadata(view: &View<'_>, service: &Service, (index, endpoint): (usize, &Endpoint), port: u16, may_use_mtls: bool) -> Option<Metadata> {
     let declared = service.name();
     let own = match (endpoint.workload_name.is_empty(), service.resolution) {
         (false, _) => endpoint.workload_name.clone(),
@@ -92,7 +94,7 @@ fn metadata(view: &View<'_>, service: &Service, (index, endpoint): (usize, &Endp
     let revision = canonical_revision(&endpoint.labels).unwrap_or_default();
     let workload = format!("{own};{};{};{revision};{}", endpoint.namespace, canonical_name(&endpoint.labels, &own), view.proxy.cluster_id);
     let istio = (pb::ISTIO_METADATA, pb::structure([("workload", pb::text(workload))]));
-    if endpoint.tls_mode == TlsMode::Istio && view.snapshot.mtls_mode(&endpoint.namespace, &endpoint.labels, port) != MtlsMode::Disable {
+    if may_use_mtls && endpoint.tls_mode == TlsMode::Istio && view.snapshot.mtls_mode(&endpoint.namespace, &endpoint.labels, port) != MtlsMode::Disable {
         return pb::metadata([("envoy.transport_socket_match", pb::structure([("tlsMode", pb::text("istio"))])), istio]);
     }
     pb::metadata([istio])

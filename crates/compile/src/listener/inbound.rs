@@ -123,7 +123,12 @@ fn port_chains(view: &View<'_>, port: &InboundPort<'_>, mode: MtlsMode, policies
         (Some(_), Some(address)) => address.as_str(),
         (Some(_) | None, _) => WILDCARD,
     };
-    let (host, service_port) = port.services.first().map_or((String::new(), port.port), |(s, p)| (s.hostname.to_string(), p.number));
+    let declared = port.ingress.and(view.sidecar);
+    let (host, service_port) = match (declared, port.services.first()) {
+        (Some(sidecar), _) => (format!("{}.{}", sidecar.meta.name, sidecar.meta.namespace), port.port),
+        (None, Some((service, service_port))) => (service.hostname.to_string(), service_port.number),
+        (None, None) => (String::new(), port.port),
+    };
     let chain = |row: &Row| {
         let filters = match row.3 {
             Content::Http => {
@@ -132,7 +137,8 @@ fn port_chains(view: &View<'_>, port: &InboundPort<'_>, mode: MtlsMode, policies
             }
             Content::Tcp => tcp_filters(view, Stack::Inbound, &policies.network, to_cluster(&cluster)),
         };
-        filter_chain(view, row, Some(port.port), filters, format!("{bind}_{}", port.port))
+        let metadata = declared.and_then(|sidecar| pb::config_metadata("sidecar", &sidecar.meta));
+        FilterChain { metadata, ..filter_chain(view, row, Some(port.port), filters, format!("{bind}_{}", port.port)) }
     };
     rows(mode, port.protocol).iter().map(chain).collect()
 }

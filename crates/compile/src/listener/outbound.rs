@@ -144,7 +144,8 @@ fn rules(view: &View<'_>, service: &Service, port: &ServicePort) -> Vec<TcpRoute
 }
 
 fn route_chain(view: &View<'_>, route: TcpRoute) -> FilterChain {
-    chain(route.matches, named_tcp_filters(view, (Stack::Outbound, &[]), &route.stat_prefix, route.target))
+    let filters = named_tcp_filters(view, (Stack::Outbound, &[]), &route.stat_prefix, route.target);
+    FilterChain { metadata: route.metadata, ..chain(route.matches, filters) }
 }
 
 fn listener(view: &View<'_>, address: &str, port: u16, build: Build) -> Listener {

@@ -9,7 +9,7 @@
 use crate::View;
 use crate::route::destination_cluster;
 use lateen_base::names;
-use lateen_envoy_api::envoy::config::core::v3::CidrRange;
+use lateen_envoy_api::envoy::config::core::v3::{CidrRange, Metadata};
 use lateen_envoy_api::envoy::config::listener::v3::FilterChainMatch;
 use lateen_envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
 use lateen_istio_api::{L4MatchAttributes, RouteDestination, TLSMatchAttributes, VirtualService};
@@ -33,10 +33,13 @@ pub(crate) struct TcpRoute {
     pub stat_prefix: String,
     /// Cluster or clusters.
     pub target: ClusterSpecifier,
+    /// Names the rule it comes from.
+    pub metadata: Option<Metadata>,
 }
 
 /// Routes that `tcp[]` gives a connection, in order.
 pub(crate) fn tcp_routes(view: &View<'_>, rule: &Object<VirtualService>, entry: Entry<'_>) -> Vec<TcpRoute> {
+    let metadata = crate::pb::config_metadata("virtual-service", &rule.meta);
     let mut found = Vec::new();
     for route in &rule.spec.tcp {
         let Some((stat_prefix, target)) = target(view, rule, &route.route, entry.port) else { continue };
@@ -46,13 +49,13 @@ pub(crate) fn tcp_routes(view: &View<'_>, rule: &Object<VirtualService>, entry: 
             .filter(|m| applies(view, rule, entry, &Source { gateways: &m.gateways, labels: &m.source_labels, namespace: &m.source_namespace, port: m.port }))
             .collect();
         if route.r#match.is_empty() {
-            found.push(TcpRoute { matches: None, stat_prefix, target });
+            found.push(TcpRoute { matches: None, stat_prefix, target, metadata });
             return found;
         }
         for m in matching {
             let matches = ranges(&m.destination_subnets, &m.source_subnet);
             let last = matches.is_none();
-            found.push(TcpRoute { matches, stat_prefix: stat_prefix.clone(), target: target.clone() });
+            found.push(TcpRoute { matches, stat_prefix: stat_prefix.clone(), target: target.clone(), metadata: metadata.clone() });
             if last {
                 return found;
             }
@@ -63,6 +66,7 @@ pub(crate) fn tcp_routes(view: &View<'_>, rule: &Object<VirtualService>, entry: 
 
 /// Routes that `tls[]` gives a connection by its server name, in order.
 pub(crate) fn tls_routes(view: &View<'_>, rule: &Object<VirtualService>, entry: Entry<'_>) -> Vec<TcpRoute> {
+    let metadata = crate::pb::config_metadata("virtual-service", &rule.meta);
     let mut found = Vec::new();
     for route in &rule.spec.tls {
         let Some((stat_prefix, target)) = target(view, rule, &route.route, entry.port) else { continue };
@@ -72,7 +76,7 @@ pub(crate) fn tls_routes(view: &View<'_>, rule: &Object<VirtualService>, entry: 
         for m in route.r#match.iter().filter(applies_here) {
             let server_names = m.sni_hosts.iter().filter(|h| *h != "*").cloned().collect();
             let matches = FilterChainMatch { server_names, ..ranges(&m.destination_subnets, "").unwrap_or_default() };
-            found.push(TcpRoute { matches: Some(matches), stat_prefix: stat_prefix.clone(), target: target.clone() });
+            found.push(TcpRoute { matches: Some(matches), stat_prefix: stat_prefix.clone(), target: target.clone(), metadata: metadata.clone() });
         }
     }
     found

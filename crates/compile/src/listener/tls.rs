@@ -105,7 +105,7 @@ fn certificates(tls: &ServerTLSSettings) -> Vec<SdsSecretConfig> {
     if !tls.credential_names.is_empty() {
         return tls.credential_names.iter().map(kubernetes).collect();
     }
-    let file = |certificate: &str, key: &str| pb::agent_secret(&format!("file-cert:{certificate}~{key}"));
+    let file = |certificate: &str, key: &str| pb::agent_file(&format!("file-cert:{certificate}~{key}"));
     if !tls.tls_certificates.is_empty() {
         return tls.tls_certificates.iter().map(|c| file(&c.server_certificate, &c.private_key)).collect();
     }
@@ -120,7 +120,7 @@ fn authority(tls: &ServerTLSSettings) -> SdsSecretConfig {
     }
     match [&tls.credential_name].into_iter().chain(&tls.credential_names).find(|n| !n.is_empty()) {
         Some(name) => pb::ads_secret(&format!("{prefix}{name}{suffix}")),
-        None => pb::agent_secret(&format!("file-root:{}", tls.ca_certificates)),
+        None => pb::agent_file(&format!("file-root:{}", tls.ca_certificates)),
     }
 }
 

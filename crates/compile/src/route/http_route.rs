@@ -233,14 +233,10 @@ impl Context<'_, '_> {
 
     fn hash_policy(&self, target: &lateen_istio_api::Destination) -> Option<route_action::HashPolicy> {
         let service = self.view.service(&self.view.resolve(&target.host, self.namespace))?;
-        let named = target.port.as_ref().and_then(|p| u16::try_from(p.number).ok());
-        let port = named.or(match service.ports.as_slice() {
-            [one] => Some(one.number),
-            _ => None,
-        });
+        let port = super::destination_port(self.view, target, &service.hostname, self.entry.port);
         let rule = self.view.destination_rule(service).map(|object| object.spec.as_ref());
         let group = rule.and_then(|rule| subset::find(rule, &target.subset));
-        load_balancer::hash_policy(subset::effective(rule, group, u32::from(port.unwrap_or(self.entry.port))).load_balancer)
+        load_balancer::hash_policy(subset::effective(rule, group, u32::from(port)).load_balancer)
     }
 }
 

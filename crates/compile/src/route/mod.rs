@@ -11,7 +11,7 @@ mod outbound;
 mod virtual_host;
 
 use crate::{Named, Resource, View, pb};
-use lateen_base::names;
+use lateen_base::{Host, names};
 use lateen_envoy_api::envoy::config::route::v3::{Decorator, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action, route_match};
 use lateen_envoy_api::wkt;
 use lateen_istio_api::Destination;
@@ -43,15 +43,21 @@ fn timed_action(limit: Option<wkt::Duration>) -> RouteAction {
     RouteAction { timeout: limit, max_grpc_timeout: limit, ..Default::default() }
 }
 
-/// The cluster a rule in `namespace` means by a destination. Without a port it is the service's only one, else `port`.
+/// The cluster a rule in `namespace` means by a destination.
 pub(crate) fn destination_cluster(view: &View<'_>, destination: &Destination, namespace: &str, port: u16) -> String {
     let host = view.resolve(&destination.host, namespace);
+    names::outbound_cluster(destination_port(view, destination, &host, port), &destination.subset, host.as_str())
+}
+
+/// The port a destination means. Where it names none: in a gateway the service's only port, else the port called.
+/// A sidecar takes the port called even if the service has another, as istiod does; analysis reports it.
+fn destination_port(view: &View<'_>, destination: &Destination, host: &Host, port: u16) -> u16 {
     let named = destination.port.as_ref().and_then(|p| u16::try_from(p.number).ok());
-    let only = || match view.service(&host).map(|s| s.ports.as_slice()) {
-        Some([one]) => Some(one.number),
+    let only = || match view.service(host).map(|s| s.ports.as_slice()) {
+        Some([one]) if view.proxy.is_router() => Some(one.number),
         Some(_) | None => None,
     };
-    names::outbound_cluster(named.or_else(only).unwrap_or(port), &destination.subset, host.as_str())
+    named.or_else(only).unwrap_or(port)
 }
 
 /// The route of a listener chain for the workload itself: everything to one cluster, once more only if nothing was sent.
