@@ -13,6 +13,8 @@ use lateen_envoy_api::envoy::config::bootstrap::v3 as pb;
 use lateen_envoy_api::envoy::config::cluster::v3::Cluster;
 use lateen_envoy_api::envoy::config::core::v3 as core;
 use lateen_envoy_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use lateen_envoy_api::envoy::config::listener::v3::Listener;
+use lateen_plan::cluster::BindConfig;
 use serde_json::Value;
 
 /// Largest bootstrap that is read; generated test set-ups with thousands of services stay below it.
@@ -134,6 +136,21 @@ impl Bootstrap {
         self.message.node.clone().unwrap_or_default()
     }
 
+    /// Source address and socket options of upstream connections whose cluster names none. Source: `cluster_manager.upstream_bind_config`.
+    pub fn upstream_bind(&self) -> Option<BindConfig> {
+        use lateen_plan::cluster::{SocketOption, SocketOptionValue, SocketState};
+        let bind = self.message.cluster_manager.as_ref()?.upstream_bind_config.as_ref()?;
+        let source = bind.source_address.as_ref().and_then(|s| Some(std::net::SocketAddr::new(s.address.parse().ok()?, 0)));
+        let option = |o: &core::SocketOption| {
+            let value = match o.value.as_ref()? {
+                core::socket_option::Value::IntValue(value) => SocketOptionValue::Int(i32::try_from(*value).ok()?),
+                core::socket_option::Value::BufValue(bytes) => SocketOptionValue::Bytes(bytes.to_vec().into()),
+            };
+            Some(SocketOption { level: i32::try_from(o.level).ok()?, name: i32::try_from(o.name).ok()?, value, when: SocketState::PreBind })
+        };
+        Some(BindConfig { source, socket_options: bind.socket_options.iter().filter_map(option).collect() })
+    }
+
     /// The one endpoint of a static cluster.
     pub fn target(&self, cluster: &str) -> Option<Target> {
         target(&self.message, cluster)
@@ -181,6 +198,11 @@ fn first_address(cluster: &Cluster) -> Option<Target> {
         },
         core::address::Address::EnvoyInternalAddress(_) => None,
     }
+}
+
+/// A listener's name, or one made of its place where the file gives none.
+pub fn listener_name(listener: &Listener, index: usize) -> String {
+    if listener.name.is_empty() { format!("static-listener-{index}") } else { listener.name.clone() }
 }
 
 /// An address as an IP and a port; `None` for names, pipes and internal addresses.

@@ -15,6 +15,10 @@ pub struct PeerCertificate {
     pub uri_sans: Vec<String>,
     /// DNS names, in order.
     pub dns_sans: Vec<String>,
+    /// E-mail names, in order.
+    pub email_sans: Vec<String>,
+    /// IP address names as text, in order.
+    pub ip_sans: Vec<String>,
     /// Subject in RFC 2253 order; empty for mesh certificates.
     pub subject: String,
     /// Issuer in RFC 2253 order.
@@ -33,12 +37,14 @@ impl PeerCertificate {
     /// Reads one DER certificate; `None` when it does not parse.
     pub fn from_der(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let (mut uri_sans, mut dns_sans) = (Vec::new(), Vec::new());
+        let (mut uri_sans, mut dns_sans, mut email_sans, mut ip_sans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         if let Ok(Some(names)) = certificate.subject_alternative_name() {
             for name in &names.value.general_names {
                 match name {
                     GeneralName::URI(uri) => uri_sans.push((*uri).to_string()),
                     GeneralName::DNSName(dns) => dns_sans.push((*dns).to_string()),
+                    GeneralName::RFC822Name(email) => email_sans.push((*email).to_string()),
+                    GeneralName::IPAddress(bytes) => ip_sans.extend(ip_text(bytes)),
                     _ => {}
                 }
             }
@@ -46,6 +52,8 @@ impl PeerCertificate {
         Some(PeerCertificate {
             uri_sans,
             dns_sans,
+            email_sans,
+            ip_sans,
             subject: rfc2253(certificate.subject()),
             issuer: rfc2253(certificate.issuer()),
             sha256: hex(digest::digest(&digest::SHA256, der).as_ref()),
@@ -54,6 +62,13 @@ impl PeerCertificate {
             not_after: certificate.validity().not_after.timestamp(),
         })
     }
+}
+
+fn ip_text(bytes: &[u8]) -> Option<String> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(std::net::Ipv4Addr::from(v4).to_string());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|v6| std::net::Ipv6Addr::from(v6).to_string())
 }
 
 /// Lower-case hexadecimal.

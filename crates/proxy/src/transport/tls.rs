@@ -68,14 +68,20 @@ pub fn roots_from_pem(bundle: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// What the certificates of a PEM text say; those that do not parse are left out.
+pub fn certificates_of(pem: &[u8]) -> Vec<PeerCertificate> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).filter_map(|der| PeerCertificate::from_der(&der)).collect()
+}
+
 /// Decides whether a verified certificate's names are acceptable.
 pub type NamesAccepted = Arc<dyn Fn(&PeerCertificate) -> bool + Send + Sync>;
 
 /// What the other side's certificate is checked against.
 #[derive(Clone)]
 pub struct Trust {
-    /// Acceptable issuers.
-    pub roots: Arc<RootCertStore>,
+    /// Acceptable issuers; `None` accepts any chain and checks names only.
+    pub roots: Option<Arc<RootCertStore>>,
     /// Acceptable names; `None` accepts any name of a trusted chain.
     pub names: Option<NamesAccepted>,
 }
@@ -263,9 +269,11 @@ impl ServerCertVerifier for UpstreamVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         if let Some(trust) = &self.trust {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = provider().signature_verification_algorithms.all;
-            rustls::client::verify_server_cert_signed_by_trust_anchor(&certificate, &trust.roots, intermediates, now, algorithms)?;
+            if let Some(roots) = &trust.roots {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                let algorithms = provider().signature_verification_algorithms.all;
+                rustls::client::verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+            }
             names_accepted(trust, end_entity)?;
         }
         Ok(ServerCertVerified::assertion())
@@ -294,19 +302,21 @@ fn names_accepted(trust: &Trust, certificate: &CertificateDer<'_>) -> Result<(),
 
 /// Chain checks by rustls, then the context's names.
 struct DownstreamVerifier {
-    chain: Arc<dyn ClientCertVerifier>,
+    chain: Option<Arc<dyn ClientCertVerifier>>,
     trust: Trust,
+    client: ClientCertificate,
 }
 
 impl DownstreamVerifier {
     fn new(trust: &Trust, client: ClientCertificate) -> Result<Self, String> {
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&trust.roots), provider()).clear_root_hint_subjects();
-        let builder = match client {
-            ClientCertificate::Required => builder,
-            ClientCertificate::Optional => builder.allow_unauthenticated(),
+        let chain = match &trust.roots {
+            None => None,
+            Some(roots) => {
+                let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider()).clear_root_hint_subjects();
+                Some(builder.build().map_err(|e| format!("validation_context.trusted_ca: {e}"))?)
+            }
         };
-        let chain = builder.build().map_err(|e| format!("validation_context.trusted_ca: {e}"))?;
-        Ok(DownstreamVerifier { chain, trust: trust.clone() })
+        Ok(DownstreamVerifier { chain, trust: trust.clone(), client })
     }
 }
 
@@ -317,27 +327,26 @@ impl std::fmt::Debug for DownstreamVerifier {
 }
 
 impl ClientCertVerifier for DownstreamVerifier {
-    fn offer_client_auth(&self) -> bool {
-        self.chain.offer_client_auth()
-    }
     fn client_auth_mandatory(&self) -> bool {
-        self.chain.client_auth_mandatory()
+        self.client == ClientCertificate::Required
     }
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &[]
     }
     fn verify_client_cert(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        if let Some(chain) = &self.chain {
+            chain.verify_client_cert(end_entity, intermediates, now)?;
+        }
         names_accepted(&self.trust, end_entity)?;
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
     fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
     fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
