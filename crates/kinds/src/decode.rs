@@ -50,7 +50,7 @@ pub fn typed<T: DeserializeOwned>(value: &Value, path: &str) -> Result<T, Findin
     serde_path_to_error::deserialize(without_nulls(value)).map_err(|error| {
         let inner = error.path().to_string();
         let message = error.inner().to_string();
-        finding(&join(path, &inner), &message)
+        explain(&join(path, &inner), &message)
     })
 }
 
@@ -63,7 +63,9 @@ fn join(path: &str, inner: &str) -> String {
     }
 }
 
-fn finding(path: &str, message: &str) -> Finding {
+/// Serde's `message` about the field at `path`, as a finding with a remedy.
+#[must_use]
+pub fn explain(path: &str, message: &str) -> Finding {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let (field, rest) = rest.split_once('`').unwrap_or((rest, ""));
         return unknown_field(path, field, &names_in_backticks(rest));
