@@ -162,21 +162,33 @@ async fn announce_ready(admin_port: u16, mark: bool) {
 }
 
 async fn run_proxy(options: AgentOptions, bootstrap: PathBuf, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
-    let (path, subcommand) = match options.program {
-        ProxyProgram::Envoy(path) => (path, None),
-        ProxyProgram::Embedded => (lateen_sys::process::current_executable(), Some("proxy")),
-    };
-    let envoy = program::Envoy {
-        path,
-        subcommand,
-        bootstrap,
-        concurrency: options.concurrency,
-        admin_port: options.admin_port,
-        mark: options.mark,
-        drain: options.drain,
-    };
-    envoy.keep(stop).await;
-    Ok(())
+    match options.program {
+        ProxyProgram::Embedded => run_embedded(options, bootstrap, stop).await,
+        ProxyProgram::Envoy(path) => {
+            let AgentOptions { concurrency, admin_port, mark, drain, .. } = options;
+            program::Envoy { path, bootstrap, concurrency, admin_port, mark, drain }.keep(stop).await;
+            Ok(())
+        }
+    }
+}
+
+/// Our proxy on threads of its own. If it ends unasked the agent ends too, and whoever runs the pod starts both again.
+async fn run_embedded(options: AgentOptions, bootstrap: PathBuf, mut stop: watch::Receiver<bool>) -> Result<(), AgentError> {
+    let failed = |reason: String| AgentError::Proxy(reason);
+    let bootstrap = lateen_proxy::bootstrap::Bootstrap::from_file(&bootstrap).map_err(|e| failed(e.to_string()))?;
+    let mut proxy = lateen_proxy::ProxyOptions::new(bootstrap);
+    proxy.concurrency = options.concurrency;
+    proxy.drain_time = options.drain;
+    proxy.handle_signals = false;
+    let starting = tokio::task::spawn_blocking(move || lateen_proxy::run(proxy));
+    let running = starting.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+    let end = running.stopper();
+    let mut waiting = tokio::task::spawn_blocking(move || running.wait());
+    tokio::select! {
+        _ = &mut waiting => return Err(failed("it ended by itself; its log says why".to_owned())),
+        _ = stop.wait_for(|s| *s) => end(),
+    }
+    waiting.await.map_err(|e| failed(e.to_string()))
 }
 
 /// A fresh socket at `path`; one left by a crashed agent is replaced.
@@ -192,3 +204,6 @@ fn write_bootstrap(path: &Path, options: &AgentOptions) -> Result<(), AgentError
     let text = format!("{:#}\n", bootstrap(options));
     std::fs::write(path, text).map_err(|error| AgentError::File { path: path.to_owned(), error })
 }
+
+#[cfg(test)]
+mod tests;

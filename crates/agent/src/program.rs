@@ -26,8 +26,6 @@ const STEADY: Duration = Duration::from_secs(30);
 pub struct Envoy {
     /// The program.
     pub path: PathBuf,
-    /// First argument, where the program is more than a proxy.
-    pub subcommand: Option<&'static str>,
     /// Its bootstrap file.
     pub bootstrap: PathBuf,
     /// Worker threads.
@@ -65,13 +63,12 @@ impl Envoy {
 
     fn spawn(&self) -> std::io::Result<Child> {
         let path = |p: &Path| p.to_string_lossy().into_owned();
-        let mut command = Command::new(&self.path);
-        command.args(self.subcommand).args(["-c", &path(&self.bootstrap), "--concurrency", &self.concurrency.max(1).to_string()]);
-        if self.subcommand.is_none() {
+        Command::new(&self.path)
+            .args(["-c", &path(&self.bootstrap), "--concurrency", &self.concurrency.max(1).to_string()])
             // Hot restart would share memory with every other Envoy of this machine.
-            command.args(["--disable-hot-restart", "--drain-time-s", "45", "--drain-strategy", "immediate", "-l", "warning"]);
-        }
-        command.kill_on_drop(true).spawn()
+            .args(["--disable-hot-restart", "--drain-time-s", "45", "--drain-strategy", "immediate", "-l", "warning"])
+            .kill_on_drop(true)
+            .spawn()
     }
 
     async fn stop(&self, mut child: Child) {
