@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use lateen_envoy_api::Any;
+use lateen_envoy_api::envoy::extensions::transport_sockets::tls::v3 as xtls;
 use lateen_plan::Plan;
 use lateen_plan::builder::{PlanBuilder, Resource, Update};
 use lateen_plan::listener::tls::{SdsRef, SdsSource};
@@ -72,7 +73,8 @@ fn apply_secrets(change: &Change, secrets: &mut Secrets) -> Vec<Refused> {
     let mut refused = Vec::new();
     let key = |name: &str| SdsRef { name: name.into(), source: change.source.clone() };
     for item in &change.added {
-        let parsed = lateen_plan::cluster::secret(&item.body).map_err(|invalid| invalid.of(&change.type_url, &item.name).to_string());
+        let decoded = lateen_plan::any::unpack::<xtls::Secret>(&item.body);
+        let parsed = decoded.and_then(|given| lateen_plan::cluster::secret(&given)).map_err(|invalid| invalid.of(&change.type_url, &item.name).to_string());
         let material = parsed.and_then(|secret| Material::from_plan(&secret.body).map_err(|why| format!("Secret {}: {why}", item.name)));
         match material {
             Ok(material) => secrets.insert(key(&item.name), material),

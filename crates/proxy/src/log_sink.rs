@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use lateen_plan::access_log::Sink;
+
 /// Buffers waiting for the writer thread.
 pub const QUEUE_MAX: usize = 256;
 /// A worker hands its buffer over when it holds this much; otherwise at the next tick.
 pub const FLUSH_BYTES: usize = 16 * 1024;
 
 struct Chunk {
-    path: Arc<str>,
+    to: Sink,
     bytes: Vec<u8>,
 }
 
@@ -52,8 +54,8 @@ impl LogWriter {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn send(&self, path: &Arc<str>, bytes: Vec<u8>) {
-        if let Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) = self.queue.try_send(Chunk { path: Arc::clone(path), bytes }) {
+    fn send(&self, to: &Sink, bytes: Vec<u8>) {
+        if let Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) = self.queue.try_send(Chunk { to: to.clone(), bytes }) {
             self.dropped.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         }
     }
@@ -63,7 +65,7 @@ impl LogWriter {
 #[derive(Debug)]
 pub struct LogSink {
     writer: LogWriter,
-    pending: RefCell<HashMap<Arc<str>, Vec<u8>>>,
+    pending: RefCell<HashMap<Sink, Vec<u8>>>,
 }
 
 impl LogSink {
@@ -72,56 +74,56 @@ impl LogSink {
         LogSink { writer, pending: RefCell::default() }
     }
 
-    /// Appends to the pending lines of `path`; `write` gets the buffer and adds whole lines.
-    pub fn append(&self, path: &Arc<str>, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends to the pending lines of `to`; `write` gets the buffer and adds whole lines.
+    pub fn append(&self, to: &Sink, write: impl FnOnce(&mut Vec<u8>)) {
         let mut pending = self.pending.borrow_mut();
-        if !pending.contains_key(path) {
-            pending.insert(Arc::clone(path), Vec::new());
+        if !pending.contains_key(to) {
+            pending.insert(to.clone(), Vec::new());
         }
-        if let Some(buffer) = pending.get_mut(path) {
+        if let Some(buffer) = pending.get_mut(to) {
             write(buffer);
             if buffer.len() >= FLUSH_BYTES {
-                self.writer.send(path, std::mem::take(buffer));
+                self.writer.send(to, std::mem::take(buffer));
             }
         }
     }
 
     /// Hands all pending lines to the writer; called on every worker tick and at the end.
     pub fn flush(&self) {
-        for (path, buffer) in self.pending.borrow_mut().iter_mut() {
+        for (to, buffer) in self.pending.borrow_mut().iter_mut() {
             if !buffer.is_empty() {
-                self.writer.send(path, std::mem::take(buffer));
+                self.writer.send(to, std::mem::take(buffer));
             }
         }
     }
 }
 
 fn write_all(chunks: &Receiver<Chunk>) {
-    let mut files: HashMap<Arc<str>, Box<dyn Write>> = HashMap::new();
-    while let Ok(chunk) = chunks.recv() {
-        if !files.contains_key(&chunk.path) {
-            match open(&chunk.path) {
+    let mut files: HashMap<Sink, Box<dyn Write>> = HashMap::new();
+    while let Ok(Chunk { to, bytes }) = chunks.recv() {
+        if !files.contains_key(&to) {
+            match open(&to) {
                 Ok(file) => {
-                    files.insert(Arc::clone(&chunk.path), file);
+                    files.insert(to.clone(), file);
                 }
                 Err(error) => {
-                    tracing::error!(path = %chunk.path, %error, "access log cannot be opened; its lines are lost until it can be");
+                    tracing::error!(log = ?to, %error, "access log cannot be opened; its lines are lost until it can be");
                     continue;
                 }
             }
         }
-        let Some(file) = files.get_mut(&chunk.path) else { continue };
-        if let Err(error) = file.write_all(&chunk.bytes).and_then(|()| file.flush()) {
-            tracing::error!(path = %chunk.path, %error, "access log cannot be written; reopening at the next line");
-            files.remove(&chunk.path);
+        let Some(file) = files.get_mut(&to) else { continue };
+        if let Err(error) = file.write_all(&bytes).and_then(|()| file.flush()) {
+            tracing::error!(log = ?to, %error, "access log cannot be written; reopening at the next line");
+            files.remove(&to);
         }
     }
 }
 
-fn open(path: &str) -> std::io::Result<Box<dyn Write>> {
-    match path {
-        "/dev/stdout" => Ok(Box::new(std::io::stdout())),
-        "/dev/stderr" => Ok(Box::new(std::io::stderr())),
-        other => Ok(Box::new(OpenOptions::new().create(true).append(true).open(other)?)),
+fn open(to: &Sink) -> std::io::Result<Box<dyn Write>> {
+    match to {
+        Sink::Stdout => Ok(Box::new(std::io::stdout())),
+        Sink::Stderr => Ok(Box::new(std::io::stderr())),
+        Sink::File(path) => Ok(Box::new(OpenOptions::new().create(true).append(true).open(&**path)?)),
     }
 }

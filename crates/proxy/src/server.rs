@@ -89,6 +89,8 @@ pub struct Server {
     awaited: RefCell<HashSet<String>>,
     state: Cell<State>,
     health_failed: Cell<bool>,
+    /// Updates taken and refused, by type.
+    updates: RefCell<std::collections::BTreeMap<String, (u64, u64)>>,
 }
 
 /// Something a plan refers to that is not there.
@@ -155,6 +157,7 @@ impl Server {
             awaited: RefCell::new(awaited),
             state: Cell::new(State::Initializing),
             health_failed: Cell::new(false),
+            updates: RefCell::default(),
         })
     }
 
@@ -205,10 +208,20 @@ impl Server {
         refused
     }
 
+    /// Updates taken and refused so far, by short type name (`CDS`, `LDS`…).
+    pub fn updates(&self) -> Vec<(String, (u64, u64))> {
+        self.updates.borrow().iter().map(|(kind, counts)| (kind.clone(), *counts)).collect()
+    }
+
     /// Keeps what arrived for the admin interface.
     fn note(&self, change: &Change, refused: &[Refused]) {
         let mut resources = self.resources.borrow_mut();
         let now = SystemTime::now();
+        if !change.is_static {
+            let mut updates = self.updates.borrow_mut();
+            let (taken, failed) = updates.entry(lateen_xds::types::short(&change.type_url).to_owned()).or_default();
+            *if refused.is_empty() { taken } else { failed } += 1;
+        }
         for item in &change.added {
             match refused.iter().find(|r| r.name == item.name) {
                 Some(refusal) => resources.refuse(

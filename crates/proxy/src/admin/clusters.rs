@@ -53,7 +53,7 @@ impl Row<'_> {
         let mut rows = Vec::new();
         for (priority, level) in self.endpoints.priorities.iter().enumerate() {
             for group in &level.localities {
-                let place = [group.locality.region.0.to_string(), group.locality.zone.0.to_string(), group.locality.sub_zone.0.to_string()];
+                let place = [group.locality.region.to_string(), group.locality.zone.to_string(), group.locality.sub_zone.to_string()];
                 for endpoint in self.endpoints.endpoints.get(group.range.clone()).unwrap_or_default() {
                     rows.push((endpoint.clone(), priority, place.clone()));
                 }

@@ -6,6 +6,7 @@
 //! - Limits: a failed look-up is tried again after [`RETRY`]; answers hold no more than `ENDPOINTS_MAX` addresses.
 //! - Not here: which endpoint is used (`endpoints`).
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,31 +43,28 @@ pub async fn keep_resolved(cluster: Arc<Cluster>, changed: impl Fn(Arc<ClusterEn
 
 /// Endpoints of all names; false when any look-up failed.
 async fn resolve(dns: &Dns, single: bool, last: Option<&ClusterEndpoints>) -> (ClusterEndpoints, bool) {
+    let mut found: HashMap<&EndpointAddress, Vec<SocketAddr>> = HashMap::new();
     let mut complete = true;
-    let mut result = ClusterEndpoints { endpoints: Vec::new(), ..(*dns.endpoints).clone() };
-    for (level, wanted) in result.priorities.iter_mut().zip(&dns.endpoints.priorities) {
-        for (group, names) in level.localities.iter_mut().zip(&wanted.localities) {
-            let start = result.endpoints.len();
-            for endpoint in dns.endpoints.endpoints.get(names.range.clone()).unwrap_or_default() {
-                match addresses(endpoint, dns.family).await {
-                    Ok(mut found) => {
-                        if single {
-                            found.truncate(1);
-                        }
-                        result.endpoints.extend(found.into_iter().map(|address| at(endpoint, address)));
-                    }
-                    Err(error) => {
-                        tracing::warn!(cluster = %dns.endpoints.name.0, endpoint = ?endpoint.address, %error, "name does not resolve");
-                        complete = false;
-                    }
+    for endpoint in &dns.endpoints.endpoints {
+        match addresses(endpoint, dns.family).await {
+            Ok(mut addresses) => {
+                if single {
+                    addresses.truncate(1);
                 }
+                found.insert(&endpoint.address, addresses);
             }
-            group.range = start..result.endpoints.len();
+            Err(error) => {
+                tracing::warn!(endpoint = ?endpoint.address, %error, "name does not resolve");
+                complete = false;
+            }
         }
     }
     match last {
         Some(last) if !complete => (last.clone(), false),
-        Some(_) | None => (result, complete),
+        Some(_) | None => {
+            let replace = |endpoint: &Endpoint| found.get(&endpoint.address).into_iter().flatten().map(|address| at(endpoint, *address)).collect();
+            (dns.endpoints.resolved(replace), complete)
+        }
     }
 }
 

@@ -5,12 +5,15 @@
 //! - Rule: which endpoint is picked is `plan::lb`'s decision; here it gets the state it asks for.
 //! - Not here: pools (`pool`), ejection (`outlier_detection`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use lateen_plan::cluster::{ClusterEndpoints, EndpointAddress};
+use lateen_plan::cluster::{self as plan, ClusterEndpoints, EndpointAddress};
+use lateen_plan::lb::{Balancer, PickContext};
+use smallvec::SmallVec;
 
 use super::pool::Pool;
 use super::shared::SharedCluster;
@@ -21,11 +24,14 @@ use crate::worker::Worker;
 pub struct HostSet {
     source: Arc<ClusterEndpoints>,
     hosts: Vec<Rc<Host>>,
+    balancer: RefCell<Balancer>,
+    /// Health generation the balancer was last refreshed for.
+    refreshed: Cell<Option<u64>>,
 }
 
 impl HostSet {
     /// Hosts for `endpoints`; those that `previous` has at the same address and transport keep their pools.
-    pub fn new(endpoints: &Arc<ClusterEndpoints>, shared: &SharedCluster, previous: Option<&HostSet>) -> Self {
+    pub fn new(cluster: &plan::Cluster, endpoints: &Arc<ClusterEndpoints>, shared: &SharedCluster, previous: Option<&HostSet>) -> Self {
         let known: HashMap<&EndpointAddress, &Rc<Host>> = previous.map(|p| p.hosts.iter().map(|h| (&h.endpoint.address, h)).collect()).unwrap_or_default();
         let hosts = endpoints
             .endpoints
@@ -40,7 +46,24 @@ impl HostSet {
                 }),
             })
             .collect();
-        HostSet { source: Arc::clone(endpoints), hosts }
+        // Workers start their turns at different endpoints, so that few requests spread all the same.
+        let balancer = RefCell::new(Balancer::new(cluster, Arc::clone(endpoints), fastrand::u64(..)));
+        HostSet { source: Arc::clone(endpoints), hosts, balancer, refreshed: Cell::new(None) }
+    }
+
+    /// Chooses an endpoint by the cluster's policy.
+    pub fn pick(&self, cluster: &Cluster, worker: &Worker, pick: &Pick<'_>) -> Option<Rc<Host>> {
+        let generation = Some(cluster.health_generation());
+        let mut balancer = self.balancer.borrow_mut();
+        if self.refreshed.get() != generation {
+            balancer.refresh(|index| self.hosts.get(index).is_some_and(|h| !h.shared.is_available()));
+            self.refreshed.set(generation);
+        }
+        let place = |tried: &Rc<Host>| self.hosts.iter().position(|h| Rc::ptr_eq(h, tried));
+        let avoid: SmallVec<[usize; 4]> = pick.tried.iter().filter_map(place).collect();
+        let context = PickContext { draw: worker.draw(), hash: pick.hash, avoid: &avoid, attempts_max: pick.attempts_max };
+        let picked = balancer.pick(&context, |index| self.hosts.get(index).map_or(0, |h| h.shared.rq_active.load(Ordering::Relaxed)))?;
+        self.hosts.get(picked.index).map(Rc::clone)
     }
 
     /// True when this set was made of that very object.

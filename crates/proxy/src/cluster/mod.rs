@@ -88,14 +88,15 @@ pub struct Pick<'a> {
     pub attempts_max: u32,
     /// The destination the client dialled, for ORIGINAL_DST clusters; a header may replace it.
     pub original_dst: Option<SocketAddr>,
-    /// Labels the endpoint must carry.
+    /// Labels the endpoint must carry. As in Envoy they count only in clusters divided into subsets, which the plan refuses; Istio makes
+    /// one cluster per subset instead.
     pub metadata: &'a [(lateen_plan::names::Name, lateen_plan::names::Name)],
 }
 
 impl Cluster {
     /// A cluster with its first endpoints.
     pub fn new(plan: Arc<plan::Cluster>, shared: Arc<SharedCluster>, endpoints: &Arc<ClusterEndpoints>) -> Self {
-        let hosts = HostSet::new(endpoints, &shared, None);
+        let hosts = HostSet::new(&plan, endpoints, &shared, None);
         Cluster { plan, shared, hosts: RefCell::new(Rc::new(hosts)), original_dst: RefCell::default() }
     }
 
@@ -104,7 +105,7 @@ impl Cluster {
         let previous = Rc::clone(&old.hosts.borrow());
         // Connections made under other settings must not be used under these.
         let kept = same_connections(&old.plan, &plan);
-        let hosts = HostSet::new(endpoints, &old.shared, kept.then_some(&*previous));
+        let hosts = HostSet::new(&plan, endpoints, &old.shared, kept.then_some(&*previous));
         previous.retire_missing(&hosts);
         inc(&old.shared.stats.membership_change);
         let original_dst = if kept { old.original_dst.take() } else { HashMap::new() };

@@ -12,7 +12,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lateen_plan::outlier::{HostOutlier, OutlierDetection, Result5xx};
 
-pub use lateen_plan::outlier::Result5xx as Outcome;
+/// What happened to one request, as far as its endpoint is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer with this status (for gRPC, mapped to HTTP's).
+    Answered(u16),
+    /// No connection, or it broke before an answer.
+    LocalOriginFailure,
+    /// No answer in time.
+    LocalOriginTimeout,
+    /// A connection was made (TCP proxying).
+    Connected,
+}
+
+impl From<Outcome> for Result5xx {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Answered(status) => Result5xx::Status(status),
+            Outcome::LocalOriginFailure | Outcome::LocalOriginTimeout => Result5xx::LocalFailure,
+            Outcome::Connected => Result5xx::LocalSuccess,
+        }
+    }
+}
 
 /// One endpoint's record; shared by all workers, kept over configuration changes.
 #[derive(Debug, Default)]
@@ -53,15 +74,15 @@ impl Detector {
     /// Takes one outcome of an endpoint in a cluster with `hosts` endpoints; true when it is newly out. `now` is the process clock in milliseconds.
     pub fn observe(&self, record: &Record, config: &OutlierDetection, outcome: Outcome, hosts: usize, now: u64, draw: u64) -> bool {
         let good = match outcome {
-            Result5xx::Status(code) => code < 500,
-            Result5xx::LocalSuccess => true,
-            Result5xx::LocalFailure => false,
+            Outcome::Answered(code) => code < 500,
+            Outcome::Connected => true,
+            Outcome::LocalOriginFailure | Outcome::LocalOriginTimeout => false,
         };
         if good && !record.errors.load(Ordering::Relaxed) {
             return false;
         }
         let mut state = record.state();
-        let reached = state.record(config, outcome);
+        let reached = state.record(config, outcome.into());
         record.errors.store(!good, Ordering::Relaxed);
         let Some(reason) = reached else { return false };
         if record.is_ejected() || !config.enforced(reason, draw) {
@@ -115,7 +136,7 @@ mod tests {
     }
 
     fn fail(detector: &Detector, record: &Record, times: usize) -> bool {
-        (0..times).fold(false, |_, _| detector.observe(record, &config(), Outcome::Status(500), 2, 0, 0))
+        (0..times).fold(false, |_, _| detector.observe(record, &config(), Outcome::Answered(500), 2, 0, 0))
     }
 
     #[test]
@@ -131,7 +152,7 @@ mod tests {
     fn a_success_between_errors_starts_over() {
         let (detector, record) = (Detector::default(), Record::default());
         assert!(!fail(&detector, &record, 1));
-        assert!(!detector.observe(&record, &config(), Outcome::Status(200), 2, 0, 0));
+        assert!(!detector.observe(&record, &config(), Outcome::Answered(200), 2, 0, 0));
         assert!(!fail(&detector, &record, 1));
     }
 

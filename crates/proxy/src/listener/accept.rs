@@ -148,7 +148,7 @@ impl Arrival {
     async fn open_early(&self) -> Option<tcp_proxy::Opened> {
         let chain = r#match::chain(&self.listener, &self.facts)?;
         match (&chain.transport, &chain.terminal) {
-            (DownstreamTransport::Raw, Terminal::TcpProxy(proxy)) if network::admits(chain, &self.facts, None) => {
+            (DownstreamTransport::Raw, Terminal::TcpProxy(proxy)) if network::refusal(chain, &self.facts, None).is_none() => {
                 tcp_proxy::open(&self.worker, chain, proxy, &self.facts, None).await.ok()
             }
             (DownstreamTransport::Raw | DownstreamTransport::Tls(_), Terminal::TcpProxy(_) | Terminal::Http(_)) => None,

@@ -18,18 +18,18 @@ use crate::transport::TlsSession;
 pub use report::{log_handshake_failed, log_unmatched};
 pub use tracked::Tracked;
 
-/// Whether the chain's authorization admits the connection. Chains of HTTP judge requests instead and admit every connection.
-pub fn admits(chain: &FilterChain, facts: &ConnectionFacts, tls: Option<&TlsSession>) -> bool {
-    chain.network_filters.iter().all(|filter| match filter {
-        NetworkFilter::Rbac(rules) => rbac::admits(rules, facts, tls),
-        NetworkFilter::MetadataExchange { .. } | NetworkFilter::IstioStats(_) | NetworkFilter::SniCluster => true,
+/// Why the chain's authorization refuses the connection (Envoy's details); `None`: it is admitted. Chains of HTTP judge requests instead.
+pub fn refusal(chain: &FilterChain, facts: &ConnectionFacts, tls: Option<&TlsSession>) -> Option<String> {
+    chain.network_filters.iter().find_map(|filter| match filter {
+        NetworkFilter::Rbac(rules) => rbac::refusal(rules, facts, tls),
+        NetworkFilter::MetadataExchange { .. } | NetworkFilter::IstioStats(_) | NetworkFilter::SniCluster => None,
     })
 }
 
 /// Serves a connection by its chain, to its end. `early` is an upstream connection that inspection already opened.
 pub async fn serve(downstream: Downstream, early: Option<tcp_proxy::Opened>) {
-    if !admits(&downstream.chain, &downstream.facts, downstream.tls().map(|t| &**t)) {
-        report::log_denied(&downstream);
+    if let Some(why) = refusal(&downstream.chain, &downstream.facts, downstream.tls().map(|t| &**t)) {
+        report::log_denied(&downstream, &why);
         downstream.stream.reset();
         return;
     }

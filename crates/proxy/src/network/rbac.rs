@@ -10,8 +10,14 @@ use lateen_plan::rbac::{NetworkSubject, Rbac};
 use crate::connection::{self, ConnectionFacts};
 use crate::transport::TlsSession;
 
-/// Whether the enforced rules admit the connection.
-pub fn admits(rbac: &Rbac, facts: &ConnectionFacts, tls: Option<&TlsSession>) -> bool {
+/// Why the enforced rules refuse the connection; `None`: they admit it.
+pub fn refusal(rbac: &Rbac, facts: &ConnectionFacts, tls: Option<&TlsSession>) -> Option<String> {
     let view = connection::request_view(facts, tls);
-    rbac.decide(&NetworkSubject(&view)).allowed
+    let verdict = rbac.decide(&NetworkSubject(&view));
+    if verdict.allowed {
+        return None;
+    }
+    let mut details = String::new();
+    verdict.write_details(&mut details);
+    Some(details)
 }

@@ -115,11 +115,11 @@ pub async fn open(
         let active = Active::new(&host.shared);
         match connect::connect(worker, &cluster, &host, &PoolKey::default(), guard).await {
             Ok(connection) => {
-                cluster.report(worker, &host, Outcome::LocalSuccess);
+                cluster.report(worker, &host, Outcome::Connected);
                 return Ok(Opened { chain: Arc::clone(chain), cluster, host, connection, _active: active });
             }
             Err(error) => {
-                cluster.report(worker, &host, Outcome::LocalFailure);
+                cluster.report(worker, &host, Outcome::LocalOriginFailure);
                 tried.push(Rc::clone(&host));
                 last = Some((host, error));
             }
