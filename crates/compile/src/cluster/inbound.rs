@@ -39,7 +39,11 @@ fn of_port(view: &View<'_>, port: &InboundPort<'_>) -> Cluster {
     let name = names::inbound_cluster(port.port);
     let endpoint = port.ingress.and_then(|ingress| fixed_endpoint(view, &ingress.default_endpoint));
     let mut cluster = match endpoint {
-        Some((address, number)) => Cluster { load_assignment: Some(assignment(&name, &address, number)), ..cluster(view, &name, DiscoveryType::Static) },
+        Some((address, number)) => Cluster {
+            load_assignment: Some(assignment(&name, &address, number)),
+            upstream_bind_config: view.proxy.ip_addresses.contains(&address).then(bind_config),
+            ..cluster(view, &name, DiscoveryType::Static)
+        },
         None => Cluster {
             lb_policy: LbPolicy::ClusterProvided as i32,
             cleanup_interval: pb::seconds(CLEANUP_SECONDS),

@@ -78,28 +78,51 @@ pub(crate) fn chain(filter_chain_match: Option<FilterChainMatch>, filters: Vec<F
     FilterChain { filter_chain_match, filters, transport_socket_connect_timeout: pb::seconds(TRANSPORT_CONNECT_SECONDS), ..Default::default() }
 }
 
+/// Ports on which a listener filter acts.
+pub(crate) enum Sniffing {
+    /// All ports but these.
+    AllBut(Vec<u16>),
+    /// These ports; never empty.
+    Only(Vec<u16>),
+}
+
+impl Sniffing {
+    /// Every port.
+    pub(crate) const ALL: Self = Self::AllBut(Vec::new());
+
+    fn disabled(&self) -> Option<ListenerFilterChainMatchPredicate> {
+        match self {
+            Self::AllBut(ports) => any_of(ports),
+            Self::Only(ports) => {
+                let not = listener_filter_chain_match_predicate::Rule::NotMatch(Box::new(any_of(ports)?));
+                Some(ListenerFilterChainMatchPredicate { rule: Some(not) })
+            }
+        }
+    }
+}
+
 /// The listener filter that sniffs HTTP.
-pub(crate) fn http_inspector(disabled_on: &[u16]) -> ListenerFilter {
-    listener_filter("envoy.filters.listener.http_inspector", pack(&http_inspector::v3::HttpInspector::default()), disabled_on)
+pub(crate) fn http_inspector(on: &Sniffing) -> ListenerFilter {
+    listener_filter("envoy.filters.listener.http_inspector", pack(&http_inspector::v3::HttpInspector::default()), on)
 }
 
 /// The listener filter that reads the TLS client hello.
-pub(crate) fn tls_inspector(disabled_on: &[u16]) -> ListenerFilter {
+pub(crate) fn tls_inspector(on: &Sniffing) -> ListenerFilter {
     // 512 bytes hold most client hellos; the buffer grows when one is larger.
     let config = tls_inspector::v3::TlsInspector { initial_read_buffer_size: pb::uint(512), ..Default::default() };
-    listener_filter("envoy.filters.listener.tls_inspector", pack(&config), disabled_on)
+    listener_filter("envoy.filters.listener.tls_inspector", pack(&config), on)
 }
 
 /// The listener filter that recovers the destination before redirection.
 pub(crate) fn original_dst() -> ListenerFilter {
-    listener_filter("envoy.filters.listener.original_dst", pack(&original_dst::v3::OriginalDst::default()), &[])
+    listener_filter("envoy.filters.listener.original_dst", pack(&original_dst::v3::OriginalDst::default()), &Sniffing::ALL)
 }
 
-fn listener_filter(name: &str, config: Any, disabled_on: &[u16]) -> ListenerFilter {
-    ListenerFilter { name: name.to_owned(), filter_disabled: disabled(disabled_on), config_type: Some(listener_filter::ConfigType::TypedConfig(config)) }
+fn listener_filter(name: &str, config: Any, on: &Sniffing) -> ListenerFilter {
+    ListenerFilter { name: name.to_owned(), filter_disabled: on.disabled(), config_type: Some(listener_filter::ConfigType::TypedConfig(config)) }
 }
 
-fn disabled(ports: &[u16]) -> Option<ListenerFilterChainMatchPredicate> {
+fn any_of(ports: &[u16]) -> Option<ListenerFilterChainMatchPredicate> {
     use listener_filter_chain_match_predicate::{MatchSet, Rule};
     let one = |port: &u16| ListenerFilterChainMatchPredicate {
         rule: Some(Rule::DestinationPortRange(Int32Range { start: i32::from(*port), end: i32::from(*port) + 1 })),

@@ -7,7 +7,7 @@
 //! - Limits: on one port the first server's kind (HTTP or not) wins; `AUTO_PASSTHROUGH` is not lowered.
 //! - Not here: HTTP routes (`route/gateway.rs`).
 
-use super::filter_chain::{chain, named_tcp_filters, tls_inspector};
+use super::filter_chain::{Sniffing, chain, named_tcp_filters, tls_inspector};
 use super::http_connection_manager::{Routes, http_connection_manager};
 use super::outbound::WILDCARD;
 use super::policy::Policies;
@@ -141,7 +141,12 @@ fn listener(view: &View<'_>, (address, port): (&str, u16), servers: &[GatewaySer
     if plain {
         filter_chains.push(http_chain(view, servers.first()?, policies));
     } else {
+        let mut plain_taken = false;
         for server in servers.iter().filter(|s| !s.protocol.is_http()) {
+            // Bytes without a server name cannot be told apart: the first server gets them.
+            if !server.protocol.is_tls() && std::mem::replace(&mut plain_taken, true) {
+                continue;
+            }
             let found = if server.is_http() { vec![http_chain(view, server, policies)] } else { tcp_chains(view, server, policies) };
             let taken: Vec<_> = filter_chains.iter().map(|c: &FilterChain| c.filter_chain_match.clone()).collect();
             filter_chains.extend(found.into_iter().filter(|c| !taken.contains(&c.filter_chain_match)));
@@ -152,7 +157,7 @@ fn listener(view: &View<'_>, (address, port): (&str, u16), servers: &[GatewaySer
         name: format!("{address}_{port}"),
         address: Some(pb::address(address, port)),
         filter_chains,
-        listener_filters: if tls { vec![tls_inspector(&[])] } else { Vec::new() },
+        listener_filters: if tls { vec![tls_inspector(&Sniffing::ALL)] } else { Vec::new() },
         traffic_direction: TrafficDirection::Outbound as i32,
         max_connections_to_accept_per_socket_event: pb::uint(1),
         access_log: access_log::listener_logs(view),
@@ -184,7 +189,12 @@ fn tcp_chains(view: &View<'_>, server: &GatewayServer<'_>, policies: &Policies) 
         if !served {
             continue;
         }
-        routes.extend(if passthrough { tcp_route::tls_routes(view, rule, entry) } else { tcp_route::tcp_routes(view, rule, entry) });
+        if server.protocol.is_tls() {
+            routes.extend(tcp_route::tls_routes(view, rule, entry));
+        }
+        if !passthrough {
+            routes.extend(tcp_route::tcp_routes(view, rule, entry));
+        }
     }
     let each = |route: TcpRoute| {
         let matches = if ends_tls.is_some() && route.matches.is_none() { server_names(server) } else { route.matches };

@@ -6,17 +6,17 @@
 //! - Rule: a connection to 15006 itself is dropped, or it would come back for ever.
 //! - Not here: outbound (`outbound`), the workload's clusters (`cluster/inbound.rs`).
 
-use super::filter_chain::{self, PLAINTEXT_HTTP, RAW_BUFFER, TLS, protocol_match, tcp_filters, to_cluster};
+use super::filter_chain::{self, Sniffing, PLAINTEXT_HTTP, RAW_BUFFER, TLS, protocol_match, tcp_filters, to_cluster};
 use super::http_connection_manager::{Routes, http_connection_manager};
 use super::outbound::WILDCARD;
 use super::policy::Policies;
-use super::tls::mesh_tls;
+use super::tls::{mesh_tls, server_tls};
 use crate::filter_order::Stack;
 use crate::route::inbound_routes;
 use crate::view::InboundPort;
 use crate::{View, access_log, pb};
 use lateen_base::{names, ports};
-use lateen_envoy_api::envoy::config::core::v3::TrafficDirection;
+use lateen_envoy_api::envoy::config::core::v3::{TrafficDirection, TransportSocket};
 use lateen_envoy_api::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter};
 use lateen_mesh::{MtlsMode, Protocol};
 
@@ -69,18 +69,33 @@ pub(super) fn virtual_inbound(view: &View<'_>) -> Listener {
     let (namespace, labels) = (&view.proxy.namespace, &view.proxy.labels);
     let catch_all = view.snapshot.mtls_mode_default(namespace, labels);
     let mut filter_chains = vec![black_hole(view)];
-    filter_chains.extend(catch_all_chains(view, catch_all, &policies));
-    let mut modes = vec![];
+    filter_chains.extend(catch_all_chains(view, None, catch_all, &policies));
+    let mut sniffed = Vec::new();
+    for port in undeclared_ports(view) {
+        let mode = view.snapshot.mtls_mode(namespace, labels, port);
+        if mode != catch_all {
+            filter_chains.extend(catch_all_chains(view, Some(port), mode, &policies));
+            sniffed.push((port, Protocol::Auto, mode));
+        }
+    }
     for port in &view.inbound {
         let mode = view.snapshot.mtls_mode(namespace, labels, port.port);
-        modes.push((port, mode));
-        filter_chains.extend(port_chains(view, port, mode, &policies));
+        match own_tls(view, port, mode) {
+            Some(tls) => {
+                sniffed.push((port.port, port.protocol, MtlsMode::Strict));
+                filter_chains.push(own_tls_chain(view, port, tls, &policies));
+            }
+            None => {
+                sniffed.push((port.port, port.protocol, mode));
+                filter_chains.extend(port_chains(view, port, mode, &policies));
+            }
+        }
     }
     Listener {
         name: names::VIRTUAL_INBOUND.to_owned(),
         address: Some(pb::address(WILDCARD, ports::INBOUND)),
         filter_chains,
-        listener_filters: listener_filters(catch_all, &modes),
+        listener_filters: listener_filters(catch_all, &sniffed),
         listener_filters_timeout: pb::duration(view.config().protocol_detection_timeout),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Inbound as i32,
@@ -99,8 +114,26 @@ fn black_hole(view: &View<'_>) -> FilterChain {
     }
 }
 
-/// Chains for ports that no service declares.
-fn catch_all_chains(view: &View<'_>, mode: MtlsMode, policies: &Policies) -> Vec<FilterChain> {
+/// Ports that the workload's PeerAuthentication speaks of though no service declares them.
+fn undeclared_ports(view: &View<'_>) -> Vec<u16> {
+    let [workload, _, _] = view.snapshot.peer_authentications_of(&view.proxy.namespace, &view.proxy.labels);
+    let named = workload.into_iter().flat_map(|policy| policy.spec.port_level_mtls.keys());
+    named.filter_map(|port| u16::try_from(*port).ok()).filter(|port| view.inbound.iter().all(|p| p.port != *port)).collect()
+}
+
+/// TLS that a Sidecar ingress listener ends with certificates of its own; only where mesh TLS is off.
+fn own_tls(view: &View<'_>, port: &InboundPort<'_>, mode: MtlsMode) -> Option<TransportSocket> {
+    let settings = port.ingress?.tls.as_ref().filter(|_| mode == MtlsMode::Disable)?;
+    server_tls(view, settings)
+}
+
+fn own_tls_chain(view: &View<'_>, port: &InboundPort<'_>, tls: TransportSocket, policies: &Policies) -> FilterChain {
+    let content = if port.protocol.is_http() || port.protocol == Protocol::Https { Content::Http } else { Content::Tcp };
+    FilterChain { transport_socket: Some(tls), ..port_chain(view, port, &(TLS, &[], false, content), policies) }
+}
+
+/// Chains for ports that no service declares: for all of them, or for one.
+fn catch_all_chains(view: &View<'_>, port: Option<u16>, mode: MtlsMode, policies: &Policies) -> Vec<FilterChain> {
     let cluster = names::INBOUND_PASSTHROUGH_CLUSTER;
     let chain = |row: &Row| {
         let (filters, name) = match row.3 {
@@ -110,13 +143,17 @@ fn catch_all_chains(view: &View<'_>, mode: MtlsMode, policies: &Policies) -> Vec
             }
             Content::Tcp => (tcp_filters(view, Stack::Inbound, &policies.network, to_cluster(cluster)), names::VIRTUAL_INBOUND),
         };
-        filter_chain(view, row, None, filters, name.to_owned())
+        filter_chain(view, row, port, filters, name.to_owned())
     };
     rows(mode, Protocol::Auto).iter().map(chain).collect()
 }
 
 /// Chains for one declared port.
 fn port_chains(view: &View<'_>, port: &InboundPort<'_>, mode: MtlsMode, policies: &Policies) -> Vec<FilterChain> {
+    rows(mode, port.protocol).iter().map(|row| port_chain(view, port, row, policies)).collect()
+}
+
+fn port_chain(view: &View<'_>, port: &InboundPort<'_>, row: &Row, policies: &Policies) -> FilterChain {
     let cluster = names::inbound_cluster(port.port);
     let bind = match (port.ingress, view.proxy.ip_addresses.first()) {
         (Some(ingress), _) if !ingress.bind.is_empty() => ingress.bind.as_str(),
@@ -129,18 +166,15 @@ fn port_chains(view: &View<'_>, port: &InboundPort<'_>, mode: MtlsMode, policies
         (None, Some((service, service_port))) => (service.hostname.to_string(), service_port.number),
         (None, None) => (String::new(), port.port),
     };
-    let chain = |row: &Row| {
-        let filters = match row.3 {
-            Content::Http => {
-                let routes = Routes::Inline(Box::new(inbound_routes(&cluster, &cluster, service_port, &host)));
-                vec![http_connection_manager(view, Stack::Inbound, &format!("inbound_{bind}_{}", port.port), routes, &policies.http)]
-            }
-            Content::Tcp => tcp_filters(view, Stack::Inbound, &policies.network, to_cluster(&cluster)),
-        };
-        let metadata = declared.and_then(|sidecar| pb::config_metadata("sidecar", &sidecar.meta));
-        FilterChain { metadata, ..filter_chain(view, row, Some(port.port), filters, format!("{bind}_{}", port.port)) }
+    let filters = match row.3 {
+        Content::Http => {
+            let routes = Routes::Inline(Box::new(inbound_routes(&cluster, &cluster, service_port, &host)));
+            vec![http_connection_manager(view, Stack::Inbound, &format!("inbound_{bind}_{}", port.port), routes, &policies.http)]
+        }
+        Content::Tcp => tcp_filters(view, Stack::Inbound, &policies.network, to_cluster(&cluster)),
     };
-    rows(mode, port.protocol).iter().map(chain).collect()
+    let metadata = declared.and_then(|sidecar| pb::config_metadata("sidecar", &sidecar.meta));
+    FilterChain { metadata, ..filter_chain(view, row, Some(port.port), filters, format!("{bind}_{}", port.port)) }
 }
 
 fn filter_chain(view: &View<'_>, (transport, application, tls, _): &Row, port: Option<u16>, filters: Vec<Filter>, name: String) -> FilterChain {
@@ -149,22 +183,24 @@ fn filter_chain(view: &View<'_>, (transport, application, tls, _): &Row, port: O
 }
 
 /// Sniffing, only on ports where the chains depend on it: elsewhere it would delay protocols in which the server speaks first.
-fn listener_filters(catch_all: MtlsMode, modes: &[(&InboundPort<'_>, MtlsMode)]) -> Vec<ListenerFilter> {
-    let unsniffed = |needed: &dyn Fn(Protocol, MtlsMode) -> bool| -> (bool, Vec<u16>) {
-        let wanted = needed(Protocol::Auto, catch_all) || modes.iter().any(|(port, mode)| needed(port.protocol, *mode));
-        let mut off: Vec<u16> = modes.iter().filter(|(port, mode)| !needed(port.protocol, *mode)).map(|(port, _)| port.port).collect();
-        off.push(ports::INBOUND);
-        off.sort_unstable();
-        (wanted, off)
-    };
+fn listener_filters(catch_all: MtlsMode, ports: &[(u16, Protocol, MtlsMode)]) -> Vec<ListenerFilter> {
     let mut filters = vec![filter_chain::original_dst()];
-    let (wanted, off) = unsniffed(&|_, mode| mode != MtlsMode::Disable);
-    if wanted {
-        filters.push(filter_chain::tls_inspector(&off));
-    }
-    let (wanted, off) = unsniffed(&|protocol, mode| protocol == Protocol::Auto && mode != MtlsMode::Strict);
-    if wanted {
-        filters.push(filter_chain::http_inspector(&off));
-    }
+    let tls = |_: Protocol, mode: MtlsMode| mode != MtlsMode::Disable;
+    filters.extend(sniffing(tls, catch_all, ports).map(|on| filter_chain::tls_inspector(&on)));
+    let http = |protocol: Protocol, mode: MtlsMode| protocol == Protocol::Auto && mode != MtlsMode::Strict;
+    filters.extend(sniffing(http, catch_all, ports).map(|on| filter_chain::http_inspector(&on)));
     filters
+}
+
+/// On which ports to sniff; `None` for none.
+fn sniffing(needed: impl Fn(Protocol, MtlsMode) -> bool, catch_all: MtlsMode, ports: &[(u16, Protocol, MtlsMode)]) -> Option<Sniffing> {
+    let split = |wanted: bool| -> Vec<u16> { ports.iter().filter(|(_, protocol, mode)| needed(*protocol, *mode) == wanted).map(|(port, ..)| *port).collect() };
+    if needed(Protocol::Auto, catch_all) {
+        let mut off = split(false);
+        off.push(lateen_base::ports::INBOUND);
+        off.sort_unstable();
+        return Some(Sniffing::AllBut(off));
+    }
+    let on = split(true);
+    (!on.is_empty()).then_some(Sniffing::Only(on))
 }

@@ -7,7 +7,7 @@
 //! - Limits: on one address and port the first service wins; TLS services without an address share by server name.
 //! - Not here: routes (`route/outbound.rs`).
 
-use super::filter_chain::{self, PLAINTEXT_HTTP, RAW_BUFFER, chain, named_tcp_filters, passthrough_chain, passthrough_cluster, protocol_match, tcp_filters, to_cluster};
+use super::filter_chain::{self, Sniffing, PLAINTEXT_HTTP, RAW_BUFFER, chain, named_tcp_filters, passthrough_chain, passthrough_cluster, protocol_match, tcp_filters, to_cluster};
 use super::http_connection_manager::{Routes, http_connection_manager};
 use super::tcp_route::{self, Entry, TcpRoute};
 use crate::filter_order::Stack;
@@ -151,12 +151,12 @@ fn route_chain(view: &View<'_>, route: TcpRoute) -> FilterChain {
 fn listener(view: &View<'_>, address: &str, port: u16, build: Build) -> Listener {
     let mut listener_filters = Vec::new();
     if build.special.iter().any(|c| c.filter_chain_match.as_ref().is_some_and(|m| !m.server_names.is_empty())) {
-        listener_filters.push(filter_chain::tls_inspector(&[]));
+        listener_filters.push(filter_chain::tls_inspector(&Sniffing::ALL));
     }
     let mut filter_chains = build.special;
     let default_filter_chain = match build.http_routes {
         Some(routes) => {
-            listener_filters.push(filter_chain::http_inspector(&[]));
+            listener_filters.push(filter_chain::http_inspector(&Sniffing::ALL));
             let manager = http_connection_manager(view, Stack::Outbound, &format!("outbound_{address}_{port}"), Routes::Rds(routes), &[]);
             filter_chains.push(chain(Some(protocol_match(RAW_BUFFER, &PLAINTEXT_HTTP)), vec![manager]));
             let to_anybody = address == WILDCARD;

@@ -41,7 +41,7 @@ fn configuration(view: &View<'_>, name: String, servers: &[GatewayServer<'_>]) -
     let mut virtual_hosts: Vec<VirtualHost> = hosts.into_values().collect();
     if virtual_hosts.is_empty() {
         let port = servers.first().map_or(0, |s| s.port);
-        virtual_hosts.push(virtual_host(format!("blackhole:{port}"), vec!["*".to_owned()], Vec::new()));
+        virtual_hosts.push(VirtualHost { name: format!("blackhole:{port}"), domains: vec!["*".to_owned()], ..Default::default() });
     }
     route_configuration(name, virtual_hosts)
 }
