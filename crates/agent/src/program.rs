@@ -18,6 +18,10 @@ use tokio::sync::watch;
 const RESTART_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait after a crash.
 const RESTART_MAX: Duration = Duration::from_secs(10);
+/// Shortest drain: a change of endpoints is in force everywhere well within it.
+const DRAIN_MIN: Duration = Duration::from_secs(1);
+/// Between two looks at the open connections.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
 /// A proxy that ran this long had no trouble starting: the next wait is short again.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -71,14 +75,25 @@ impl Envoy {
             .spawn()
     }
 
+    /// Returns when no connection is left, but not before clients had time to learn that the endpoint is going.
+    async fn idle(&self, admin: SocketAddr) {
+        tokio::time::sleep(DRAIN_MIN).await;
+        let ask = Ask::get(admin, "/stats?filter=^server.total_connections$", self.mark, Duration::from_secs(1));
+        while !fetch(&ask).await.is_ok_and(|answer| answer.body.as_ref().trim_ascii().ends_with(b": 0")) {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
     async fn stop(&self, mut child: Child) {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin_port));
         let post = |path: &str| Ask { method: Method::POST, ..Ask::get(admin, path, self.mark, Duration::from_secs(1)) };
         if let Err(reason) = fetch(&post("/drain_listeners?graceful&skip_exit")).await {
             tracing::warn!(reason, "asking envoy to drain");
         }
-        if tokio::time::timeout(self.drain, child.wait()).await.is_ok() {
-            return;
+        tokio::select! {
+            _ = child.wait() => return,
+            () = tokio::time::sleep(self.drain) => {}
+            () = self.idle(admin) => {}
         }
         if let Err(reason) = fetch(&post("/quitquitquit")).await {
             tracing::warn!(reason, "asking envoy to stop");

@@ -58,7 +58,7 @@ pub async fn serve(listener: UnixListener, upstream: Upstream) {
 /// Waits for the control plane and joins the two streams.
 async fn relay(upstream: &Upstream, request: Request<Incoming>) -> Response<Body> {
     let started = Instant::now();
-    let mut backoff = Backoff::new(schedule::RETRY_FIRST, schedule::RETRY_MAX_RENEWING);
+    let mut backoff = Backoff::new(schedule::RETRY_FIRST, schedule::RECONNECT_MAX);
     let sender = loop {
         let error = match open(upstream).await {
             Ok(sender) => break sender,

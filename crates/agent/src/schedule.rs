@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+/// Longest wait of a stream for a control plane that is gone: all proxies are back within seconds of its return, not all at once.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// Share of the lifetime after which a certificate is renewed.
 pub const RATIO: f64 = 0.5;
 /// Largest deviation from [`RATIO`], so that a mesh started at once does not renew at once.
