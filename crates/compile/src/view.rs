@@ -5,7 +5,7 @@
 //! - Limits: a Sidecar egress listener's own port and bind address narrow nothing; only its hosts count.
 //! - Not here: the shape of any resource.
 
-use lateen_base::Host;
+use lateen_base::{Host, names};
 use lateen_istio_api as istio;
 use lateen_mesh::{MeshConfig, Object, OutboundMode, Protocol, Proxy, Resolution, Service, ServicePort, Snapshot, TargetPort, Workload};
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ impl<'a> View<'a> {
         let mut services = snapshot.visible_services(&proxy.namespace);
         if let Some(egress) = sidecar.map(|s| &s.spec.egress).filter(|e| !e.is_empty()) {
             let hosts: Vec<&String> = egress.iter().flat_map(|listener| &listener.hosts).collect();
-            services.retain(|_, service| hosts.iter().any(|host| egress_host_covers(host, service, proxy)));
+            services.retain(|_, service| hosts.iter().any(|host| egress_host_covers(host, &service.hostname, service.namespace(), proxy)));
         }
         let rules = services
             .iter()
@@ -68,6 +68,19 @@ impl<'a> View<'a> {
     /// The DestinationRule for a service, as this proxy calls it.
     pub fn destination_rule(&self, service: &Service) -> Option<&Object<istio::DestinationRule>> {
         self.rules.get(&service.hostname)
+    }
+
+    /// VirtualServices for sidecars that this proxy may see, oldest first.
+    pub fn mesh_virtual_services(&self) -> impl Iterator<Item = &'a Object<istio::VirtualService>> {
+        let egress: Vec<&str> = self.sidecar.into_iter().flat_map(|s| &s.spec.egress).flat_map(|listener| &listener.hosts).map(String::as_str).collect();
+        let (proxy, domain) = (self.proxy, self.config().cluster_domain.as_str());
+        self.snapshot.virtual_services(names::MESH_GATEWAY, &proxy.namespace).filter(move |rule| {
+            let covered = |host: &String| {
+                let host = Host::resolve(host, &rule.meta.namespace, domain);
+                egress.iter().any(|entry| egress_host_covers(entry, &host, &rule.meta.namespace, proxy))
+            };
+            egress.is_empty() || rule.spec.hosts.iter().any(covered)
+        })
     }
 
     /// Whether undeclared destinations may be called.
@@ -93,16 +106,16 @@ impl<'a> View<'a> {
     }
 }
 
-/// Whether a Sidecar's egress host `namespace/name` covers a service. `.` is the proxy's own namespace, `*` every, `~` none.
-fn egress_host_covers(host: &str, service: &Service, proxy: &Proxy) -> bool {
-    let Some((namespace, name)) = host.split_once('/') else { return false };
+/// Whether a Sidecar's egress host `namespace/name` covers `host`, declared in `declared_in`. `.` is the proxy's own namespace, `*` every, `~` none.
+fn egress_host_covers(entry: &str, host: &Host, declared_in: &str, proxy: &Proxy) -> bool {
+    let Some((namespace, name)) = entry.split_once('/') else { return false };
     let namespace_matches = match namespace {
         "*" => true,
-        "." => service.namespace() == proxy.namespace,
+        "." => declared_in == proxy.namespace,
         "~" => false,
-        other => service.namespace() == other,
+        other => declared_in == other,
     };
-    namespace_matches && Host::new(name).overlaps(&service.hostname)
+    namespace_matches && Host::new(name).overlaps(host)
 }
 
 fn inbound<'a>(snapshot: &'a Snapshot, proxy: &'a Proxy, sidecar: Option<&'a Object<istio::Sidecar>>) -> Vec<InboundPort<'a>> {

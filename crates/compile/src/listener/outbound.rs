@@ -132,8 +132,7 @@ fn cluster(service: &Service, port: &ServicePort) -> String {
 fn rules(view: &View<'_>, service: &Service, port: &ServicePort) -> Vec<TcpRoute> {
     let entry = Entry { gateway: names::MESH_GATEWAY, port: port.number };
     let covers = |host: &String, namespace: &str| view.resolve(host, namespace).covers(&service.hostname);
-    view.snapshot
-        .virtual_services(names::MESH_GATEWAY, &view.proxy.namespace)
+    view.mesh_virtual_services()
         .filter(|rule| rule.spec.hosts.iter().any(|h| covers(h, &rule.meta.namespace)))
         .flat_map(|rule| {
             let mut routes = if port.protocol.is_tls() { tcp_route::tls_routes(view, rule, entry) } else { Vec::new() };

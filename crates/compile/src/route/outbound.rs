@@ -29,8 +29,7 @@ struct Rule<'a> {
 /// All route configurations of a sidecar.
 pub(super) fn routes(view: &View<'_>) -> Vec<RouteConfiguration> {
     let rules: Vec<Rule<'_>> = view
-        .snapshot
-        .virtual_services(names::MESH_GATEWAY, &view.proxy.namespace)
+        .mesh_virtual_services()
         .filter(|object| !object.spec.http.is_empty())
         .map(|object| Rule { object, hosts: object.spec.hosts.iter().map(|h| view.resolve(h, &object.meta.namespace)).collect() })
         .collect();
