@@ -89,5 +89,5 @@ fn secret(name: &str, body: tls::secret::Type) -> (String, Resource) {
 }
 
 fn inline(text: &str) -> DataSource {
-    DataSource { specifier: Some(Specifier::InlineBytes(text.as_bytes().to_vec().into())), ..Default::default() }
+    DataSource { specifier: Some(Specifier::InlineBytes(text.as_bytes().to_vec())), ..Default::default() }
 }

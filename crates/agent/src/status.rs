@@ -139,3 +139,71 @@ async fn quit(State(status): State<Arc<Status>>) -> &'static str {
 fn admin(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// Serves `pages` on loopback and gives the port.
+    async fn serve(pages: Router) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, pages).await });
+        port
+    }
+
+    async fn agent(admin: Router, app: Option<Router>) -> SocketAddr {
+        let (_, identity) = watch::channel(None);
+        let app_metrics = match app {
+            Some(app) => Some(AppMetrics { port: serve(app).await, path: "/m".to_owned() }),
+            None => None,
+        };
+        let status = Status {
+            admin_port: serve(admin).await,
+            mark: false,
+            app_metrics,
+            probes: Probes::default(),
+            identity,
+            stop: Arc::new(Notify::new()),
+            scrapes: AtomicU64::new(0),
+            app_scrapes_failed: AtomicU64::new(0),
+        };
+        SocketAddr::from((Ipv4Addr::LOCALHOST, serve(pages(Arc::new(status))).await))
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let answer = fetch(&Ask::get(address, path, false, SCRAPE_MAX)).await.unwrap();
+        (answer.status.as_u16(), String::from_utf8(answer.body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_live_is_not_ready_and_says_why() {
+        let admin = Router::new().route("/ready", axum::routing::get(|| async { (StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n") }));
+        let address = agent(admin, None).await;
+        assert_eq!(get(address, "/healthz/ready").await, (503, "proxy is not ready: INITIALIZING\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_of_proxy_application_and_agent_come_in_one_page() {
+        let admin = Router::new().route("/stats/prometheus", axum::routing::get(|| async { "proxy_metric 1" }));
+        let app = Router::new().route("/m", axum::routing::get(|| async { "app_metric 2\n" }));
+        let (code, page) = get(agent(admin, Some(app)).await, "/stats/prometheus").await;
+        assert_eq!(code, 200);
+        for line in ["proxy_metric 1\n", "app_metric 2\n", "istio_agent_scrapes_total 1\n"] {
+            assert!(page.contains(line), "{line:?} in {page}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_application_that_fails_is_counted_and_left_out() {
+        let admin = Router::new().route("/stats/prometheus", axum::routing::get(|| async { "proxy_metric 1\n" }));
+        let (code, page) = get(agent(admin, Some(Router::new())).await, "/stats/prometheus").await;
+        assert!(code == 200 && page.contains("proxy_metric 1\n") && page.contains("istio_agent_scrape_failures_total{type=\"application\"} 1\n"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_probe_is_not_found() {
+        assert_eq!(get(agent(Router::new(), None).await, "/app-health/a/livez").await.0, 404);
+    }
+}

@@ -383,7 +383,7 @@ fn receive_sotw(state: &mut TypeState, request: &pb::DiscoveryRequest, known: bo
 /// Settles the response that `nonce` names and those before it.
 fn answered(state: &mut TypeState, nonce: &str, error: Option<&str>) -> Received {
     let Some(at) = state.outstanding.iter().position(|(n, _)| n == nonce) else { return Received::Stale };
-    let settled = state.outstanding.drain(..=at).last();
+    let settled = state.outstanding.drain(..=at).next_back();
     if let Some(error) = error {
         let error = cut(error, DETAIL_BYTES_MAX).to_owned();
         state.refused = true;
