@@ -125,7 +125,7 @@ fn common(parts: &Parts) -> Map<String, Value> {
 fn origin(parts: &Parts) -> String {
     match parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
         Some(forwarded) => forwarded.to_owned(),
-        None => parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_canonical().to_string()).unwrap_or_default(),
+        None => parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default(),
     }
 }
 

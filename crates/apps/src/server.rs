@@ -109,7 +109,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let router = router.clone();
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Peer(SocketAddr::new(peer.ip().to_canonical(), peer.port())));
         async move {
             let answer: Result<_, Infallible> = router.oneshot(request).await;
             answer

@@ -2,7 +2,7 @@
 "use strict";
 
 const Graph = (() => {
-  const NODE_W = 172, NODE_H = 46, LABEL_W = 168, LABEL_H = 34;
+  const NODE_W = 172, NODE_H = 46, LABEL_W = 150, LABEL_H = 34;
   let shape = "", layout = null;
 
   const el = (name, attributes, text) => {
@@ -23,7 +23,7 @@ const Graph = (() => {
 
   function compute(nodes, edges) {
     const graph = new dagre.graphlib.Graph({ compound: true });
-    graph.setGraph({ rankdir: "LR", nodesep: 26, ranksep: 26, edgesep: 16, marginx: 14, marginy: 20 });
+    graph.setGraph({ rankdir: "LR", nodesep: 26, ranksep: 18, edgesep: 16, marginx: 14, marginy: 20 });
     graph.setDefaultEdgeLabel(() => ({}));
     const boxes = groups(nodes);
     for (const [group] of boxes) graph.setNode("group " + group, {});

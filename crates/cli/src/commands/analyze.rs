@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use lateen_base::{Finding, Findings, Severity, names};
+use lateen_base::{Finding, Findings, Severity, labels, names, ports};
 use lateen_source::{Load, SnapshotBuilder};
 use serde_json::{Value, json};
 
@@ -22,10 +22,7 @@ use crate::{
 pub(crate) async fn run(context: &Context, flags: &args::Analyze) -> Result<ExitCode> {
     let namespace = super::namespace(flags.namespace.as_ref());
     let load = if flags.paths.is_empty() { Load::default() } else { validate::read(&flags.paths, namespace)? };
-    let mut objects: Vec<Value> = Vec::new();
-    if flags.paths.is_empty() || flags.use_kube {
-        objects = live(context).await?;
-    }
+    let objects = if flags.paths.is_empty() || flags.use_kube { live(context).await? } else { built_in() };
     let mut found = analyze(&objects, &load);
     validate::locate(&mut found, &load);
     let suppressed = suppressions(&flags.suppress)?;
@@ -56,6 +53,19 @@ async fn live(context: &Context) -> Result<Vec<Value>> {
         objects.extend(client.objects(resource.kind, "", "", "").await?);
     }
     Ok(objects)
+}
+
+/// What every mesh has besides the files: the ingress gateway's pod, which Gateways select.
+fn built_in() -> Vec<Value> {
+    let gateway = names::INGRESS_GATEWAY;
+    let labels = json!({labels::APP: gateway, labels::GATEWAY: labels::GATEWAY_INGRESS});
+    let container = json!({"name": names::PROXY_CONTAINER, "image": "auto"});
+    vec![json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": gateway, "namespace": names::ROOT_NAMESPACE, "labels": labels},
+        "spec": {"containers": [container]},
+        "status": {"phase": "Running", "podIP": ports::BRIDGE_ADDRESS.to_string(), "conditions": [{"type": "Ready", "status": "True"}]},
+    })]
 }
 
 /// Whether a finding is about the namespace or about the whole mesh.
