@@ -11,6 +11,7 @@ use lateen_telemetry::access_log::Format;
 
 mod from_xds;
 pub use from_xds::access_log;
+pub(crate) use from_xds::access_logs;
 
 /// One access log.
 #[derive(Debug, PartialEq)]

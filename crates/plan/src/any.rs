@@ -4,7 +4,7 @@
 //! - Rule: a type that is not the expected one is refused by name.
 
 use crate::rejected::Invalid;
-use lateen_envoy_api::{Any, udpa, unpack as unpack_any, wkt, xds};
+use lateen_envoy_api::{Any, udpa, wkt, xds};
 use prost::{Message, Name};
 
 /// The message's full name: the part of a type URL after the last slash.
@@ -21,7 +21,7 @@ pub fn unpack<T: Message + Name + Default>(any: &Any) -> Result<T, Invalid> {
     if type_name(&any.type_url) != T::full_name() {
         return Err(Invalid::new("", format!("{} where {} is expected", type_name(&any.type_url), T::full_name())));
     }
-    // Old control planes write a bare name: compare by name, decode by bytes.
+    // The part of a type URL before the last slash carries no meaning, so only the name is compared.
     T::decode(any.value.as_ref()).map_err(|e| Invalid::new("", format!("{} does not decode: {e}", T::full_name())))
 }
 
@@ -39,13 +39,13 @@ impl Typed {
     /// # Errors
     /// Bytes that do not decode.
     pub fn of(any: &Any) -> Result<Self, Invalid> {
-        let broken = |e: prost::DecodeError| Invalid::new("", format!("TypedStruct does not decode: {e}"));
-        if any.type_url == udpa::r#type::v1::TypedStruct::type_url() {
-            let wrapped: udpa::r#type::v1::TypedStruct = unpack_any(any).map_err(broken)?;
+        let name = type_name(&any.type_url);
+        if name == udpa::r#type::v1::TypedStruct::full_name() {
+            let wrapped: udpa::r#type::v1::TypedStruct = unpack(any)?;
             return Ok(Self::Struct(type_name(&wrapped.type_url).to_owned(), wrapped.value.unwrap_or_default()));
         }
-        if any.type_url == xds::r#type::v3::TypedStruct::type_url() {
-            let wrapped: xds::r#type::v3::TypedStruct = unpack_any(any).map_err(broken)?;
+        if name == xds::r#type::v3::TypedStruct::full_name() {
+            let wrapped: xds::r#type::v3::TypedStruct = unpack(any)?;
             return Ok(Self::Struct(type_name(&wrapped.type_url).to_owned(), wrapped.value.unwrap_or_default()));
         }
         Ok(Self::Message(any.clone()))

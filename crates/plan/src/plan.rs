@@ -31,7 +31,7 @@ pub struct Plan {
 impl Plan {
     /// The endpoints of `cluster`, when they are known without DNS. `None`: not yet arrived, or found another way.
     #[must_use]
-    pub fn endpoints_of(&self, cluster: &Cluster) -> Option<&Arc<ClusterEndpoints>> {
+    pub fn endpoints_of<'a>(&'a self, cluster: &'a Cluster) -> Option<&'a Arc<ClusterEndpoints>> {
         use crate::cluster::Discovery;
         match &cluster.discovery {
             Discovery::Static(endpoints) => Some(endpoints),

@@ -52,6 +52,8 @@ impl FullRegex {
     /// # Errors
     /// When the pattern is not valid or too large.
     pub fn new(pattern: &str) -> Result<Self, Invalid> {
+        // The pattern alone first, so that `a)(b` is not made whole by the group around it.
+        regex_builder(pattern)?;
         let compiled = regex_builder(&format!("^(?:{pattern})$"))?;
         Ok(Self { source: pattern.into(), compiled })
     }
@@ -225,5 +227,89 @@ impl HeaderMatch {
                 number.is_some_and(|n| range.contains(&n)) != self.invert
             }
         }
+    }
+}
+
+impl StringMatch {
+    /// The condition in words, for traces.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match self {
+            Self::Exact(v, _) => format!("`{}`", text(v)),
+            Self::Prefix(v, _) => format!("`{}…`", text(v)),
+            Self::Suffix(v, _) => format!("`…{}`", text(v)),
+            Self::Contains(v, _) => format!("`…{}…`", text(v)),
+            Self::Regex(regex) => format!("like /{}/", regex.source()),
+        }
+    }
+}
+
+impl HeaderMatch {
+    /// The condition in words, for traces.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let want = match &self.want {
+            HeaderWant::Present(true) => "present".to_owned(),
+            HeaderWant::Present(false) => "absent".to_owned(),
+            HeaderWant::String(matcher) => matcher.describe(),
+            HeaderWant::Range(range) => format!("from {} to below {}", range.start, range.end),
+        };
+        if self.invert { format!("other than {want}") } else { want }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::PlainRequest;
+
+    fn matcher(pattern: xmatcher::string_matcher::MatchPattern, ignore_case: bool) -> StringMatch {
+        StringMatch::from_xds(&xmatcher::StringMatcher { ignore_case, match_pattern: Some(pattern) }).unwrap()
+    }
+
+    #[test]
+    fn the_cookie_expression_of_the_tutorials_matches() {
+        let regex = FullRegex::new("^(.*?;)?(user=jason)(;.*)?$").unwrap();
+        assert!(regex.is_match(b"a=b;user=jason;c=d") && regex.is_match(b"user=jason") && !regex.is_match(b"user=jasonx"));
+    }
+
+    #[test]
+    fn an_expression_matches_the_whole_value() {
+        assert!(!FullRegex::new("b").unwrap().is_match(b"abc"));
+    }
+
+    #[test]
+    fn an_invalid_expression_is_refused_with_its_text() {
+        let error = FullRegex::new("(").unwrap_err();
+        assert!(error.why.contains("`(`"), "{error:?}");
+    }
+
+    #[test]
+    fn case_can_be_ignored() {
+        use xmatcher::string_matcher::MatchPattern::{Contains, Prefix};
+        assert!(matcher(Prefix("Ab".into()), true).is_match(b"aBc"));
+        assert!(!matcher(Prefix("Ab".into()), false).is_match(b"aBc"));
+        assert!(matcher(Contains("B".into()), true).is_match(b"abc"));
+    }
+
+    #[test]
+    fn a_missing_header_fits_only_an_inverted_match() {
+        let header = |invert| HeaderMatch { name: "x".into(), want: HeaderWant::String(StringMatch::exact("v")), invert, missing_is_empty: false };
+        let request = PlainRequest::get("h", "/");
+        assert!(!header(false).is_match(&request) && header(true).is_match(&request));
+    }
+
+    #[test]
+    fn several_values_are_joined_by_commas() {
+        let header = HeaderMatch { name: "x".into(), want: HeaderWant::String(StringMatch::exact("1,2")), invert: false, missing_is_empty: false };
+        assert!(header.is_match(&PlainRequest::get("h", "/").with("x", "1").with("x", "2")));
+    }
+
+    #[test]
+    fn a_range_is_half_open() {
+        let header = HeaderMatch { name: "x".into(), want: HeaderWant::Range(1..3), invert: false, missing_is_empty: false };
+        let holds = |v: &str| header.is_match(&PlainRequest::get("h", "/").with("x", v));
+        assert!(holds("2") && !holds("3") && !holds("two"));
     }
 }

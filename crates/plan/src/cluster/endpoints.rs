@@ -10,7 +10,7 @@ use crate::rejected::{Invalid, Within};
 use lateen_envoy_api::envoy::config::core::v3 as xcore;
 use lateen_envoy_api::envoy::config::endpoint::v3 as xendpoint;
 use lateen_envoy_api::wkt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 /// Endpoints one cluster may have: indexes are 32 bits wide, and no balancer here is meant for more.
@@ -131,4 +131,144 @@ pub enum MetaValue {
     Number(f64),
     /// Truth value.
     Bool(bool),
+}
+
+impl ClusterEndpoints {
+    /// All endpoints in one locality of priority 0.
+    #[must_use]
+    pub fn flat(name: Name, endpoints: Vec<Endpoint>) -> Self {
+        let group = LocalityGroup { locality: Locality::default(), weight: None, range: 0..endpoints.len() };
+        let priorities = vec![PriorityLevel { localities: vec![group] }];
+        Self { name, endpoints, priorities, overprovisioning_factor: OVERPROVISIONING, weighted_priority_health: false }
+    }
+
+    /// The same groups with other endpoints: `replace` gives those that stand in for each. For DNS clusters.
+    #[must_use]
+    pub fn resolved(&self, mut replace: impl FnMut(&Endpoint) -> Vec<Endpoint>) -> Self {
+        let mut new = Self { endpoints: Vec::new(), priorities: Vec::new(), name: self.name.clone(), ..*self };
+        for level in &self.priorities {
+            let mut localities = Vec::with_capacity(level.localities.len());
+            for group in &level.localities {
+                let from = new.endpoints.len();
+                for endpoint in self.endpoints.get(group.range.clone()).unwrap_or_default() {
+                    new.endpoints.extend(replace(endpoint));
+                }
+                localities.push(LocalityGroup { range: from..new.endpoints.len(), ..group.clone() });
+            }
+            new.priorities.push(PriorityLevel { localities });
+        }
+        new
+    }
+
+    /// The index of the endpoint at `address`.
+    #[must_use]
+    pub fn position(&self, address: SocketAddr) -> Option<usize> {
+        self.endpoints.iter().position(|e| e.address == EndpointAddress::Socket(address))
+    }
+}
+
+/// Envoy's default overprovisioning factor, in percent.
+pub const OVERPROVISIONING: u32 = 140;
+
+/// Reads the endpoints of a cluster.
+///
+/// # Errors
+/// An address that is none; too many endpoints; named endpoints; dropping by the control plane.
+pub fn cluster_endpoints(given: &xendpoint::ClusterLoadAssignment) -> Result<ClusterEndpoints, Invalid> {
+    if let Some(policy) = given.policy.as_ref().filter(|p| !p.drop_overloads.is_empty()) {
+        return Err(Invalid::unsupported("policy.drop_overloads", format!("{} drop rule(s)", policy.drop_overloads.len())));
+    }
+    let count: usize = given.endpoints.iter().map(|l| l.lb_endpoints.len()).sum();
+    if count > ENDPOINTS_MAX {
+        return Err(Invalid::new("endpoints", format!("{count} endpoints are more than {ENDPOINTS_MAX}")));
+    }
+    let levels = given.endpoints.iter().map(|l| l.priority + 1).max().unwrap_or(1);
+    if levels > PRIORITIES_MAX {
+        return Err(Invalid::new("priority", format!("{} is above {}", levels - 1, PRIORITIES_MAX - 1)));
+    }
+    let policy = given.policy.as_ref();
+    let mut read = ClusterEndpoints {
+        name: given.cluster_name.as_str().into(),
+        endpoints: Vec::with_capacity(count),
+        priorities: vec![PriorityLevel::default(); levels as usize],
+        overprovisioning_factor: policy.and_then(|p| p.overprovisioning_factor.as_ref()).map_or(OVERPROVISIONING, |v| v.value),
+        weighted_priority_health: policy.is_some_and(|p| p.weighted_priority_health),
+    };
+    for (priority, level) in (0u32..).zip(read.priorities.iter_mut()) {
+        for (i, group) in given.endpoints.iter().enumerate().filter(|(_, g)| g.priority == priority) {
+            let from = read.endpoints.len();
+            if group.lb_config.is_some() {
+                return Err(Invalid::unsupported(format!("endpoints[{i}]"), "a locality whose endpoints are fetched apart"));
+            }
+            for (j, one) in group.lb_endpoints.iter().enumerate() {
+                read.endpoints.push(endpoint(one, priority).within(format!("endpoints[{i}].lb_endpoints[{j}]"))?);
+            }
+            level.localities.push(LocalityGroup {
+                locality: locality(group.locality.as_ref()),
+                weight: group.load_balancing_weight.as_ref().map(|w| w.value),
+                range: from..read.endpoints.len(),
+            });
+        }
+    }
+    Ok(read)
+}
+
+/// Envoy allows priorities 0 to 128.
+const PRIORITIES_MAX: u32 = 129;
+
+fn locality(given: Option<&xcore::Locality>) -> Locality {
+    given.map_or_else(Locality::default, |l| Locality {
+        region: l.region.as_str().into(),
+        zone: l.zone.as_str().into(),
+        sub_zone: l.sub_zone.as_str().into(),
+    })
+}
+
+fn endpoint(given: &xendpoint::LbEndpoint, priority: u32) -> Result<Endpoint, Invalid> {
+    use xendpoint::lb_endpoint::HostIdentifier as H;
+    let inner = match &given.host_identifier {
+        Some(H::Endpoint(endpoint)) => endpoint,
+        Some(H::EndpointName(name)) => return Err(Invalid::unsupported("endpoint_name", format!("endpoint by name `{name}`"))),
+        None => return Err(Invalid::new("endpoint", "is required")),
+    };
+    let health = match xcore::HealthStatus::try_from(given.health_status) {
+        Ok(xcore::HealthStatus::Unknown | xcore::HealthStatus::Healthy) => Health::Healthy,
+        Ok(xcore::HealthStatus::Degraded) => Health::Degraded,
+        Ok(xcore::HealthStatus::Draining) => Health::Draining,
+        Ok(xcore::HealthStatus::Unhealthy | xcore::HealthStatus::Timeout) => Health::Unhealthy,
+        Err(_) => return Err(Invalid::new("health_status", format!("{} is not known", given.health_status))),
+    };
+    let metadata = |namespace| metadata_pairs(given.metadata.as_ref(), namespace);
+    Ok(Endpoint {
+        address: crate::address::address(inner.address.as_ref()).within("endpoint.address")?,
+        hostname: inner.hostname.as_str().into(),
+        health,
+        weight: given.load_balancing_weight.as_ref().map_or(1, |w| w.value.max(1)),
+        transport_match: metadata("envoy.transport_socket_match"),
+        lb: metadata("envoy.lb"),
+        workload: metadata("istio").into_iter().find_map(|(k, v)| match v {
+            MetaValue::Text(text) if &*k == "workload" => Some(text),
+            MetaValue::Text(_) | MetaValue::Number(_) | MetaValue::Bool(_) => None,
+        }).unwrap_or_default(),
+        priority,
+    })
+}
+
+/// Text, numbers and truth values of one metadata namespace, sorted by key.
+pub(crate) fn metadata_pairs(given: Option<&xcore::Metadata>, namespace: &str) -> Vec<(Name, MetaValue)> {
+    let fields = given.and_then(|m| m.filter_metadata.get(namespace)).map(|s| &s.fields);
+    let mut pairs: Vec<(Name, MetaValue)> = fields.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str().into(), meta_value(v)?))).collect();
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    pairs
+}
+
+/// A value that can be compared. `None`: a list, an object or null.
+pub(crate) fn meta_value(given: &wkt::Value) -> Option<MetaValue> {
+    use wkt::value::Kind;
+    match &given.kind {
+        Some(Kind::StringValue(text)) => Some(MetaValue::Text(text.as_str().into())),
+        Some(Kind::NumberValue(number)) => Some(MetaValue::Number(*number)),
+        Some(Kind::BoolValue(truth)) => Some(MetaValue::Bool(*truth)),
+        Some(Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_)) | None => None,
+    }
 }

@@ -11,6 +11,9 @@ mod tls_from_xds;
 
 pub use endpoints::{ClusterEndpoints, Endpoint, EndpointAddress, Health, Locality, LocalityGroup, MetaValue, PriorityLevel, cluster_endpoints};
 pub use from_xds::cluster;
+pub(crate) use endpoints::metadata_pairs;
+pub(crate) use options::{http1, http2};
+pub(crate) use tls_from_xds::data_source;
 pub use tls_from_xds::{downstream_tls, secret, upstream_tls};
 
 use crate::lb::LbPolicy;

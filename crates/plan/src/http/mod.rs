@@ -9,6 +9,7 @@ mod from_xds;
 pub mod cors;
 
 pub use cors::CorsPolicy;
+pub(crate) use filters::{istio_stats, per_filter};
 pub use filters::{AlpnOverride, HttpFilter, HttpRbac, PeerMetadata, PerFilterConfig, RbacOverride, Router, http_filter};
 pub use from_xds::hcm;
 

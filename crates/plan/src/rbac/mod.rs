@@ -10,6 +10,7 @@ mod from_xds;
 
 pub use eval::{NetworkSubject, Subject, Verdict};
 pub use from_xds::{rbac, rules};
+pub(crate) use from_xds::{cidr, network_rbac};
 
 use crate::names::Name;
 use crate::string_match::{HeaderMatch, StringMatch};
