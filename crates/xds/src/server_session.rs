@@ -15,7 +15,7 @@
 //! ```
 //! - Limits: `TYPES_MAX` types, `NAMES_MAX` names per type, `OUTSTANDING_MAX` unanswered responses per type.
 //! - Not here: the stream (`server.rs`), who may ask (`control`). The state-of-the-world protocol cannot separate additions from
-//!   removals, so removed clusters leave with the push there.
+//!   removals: where one change does both to clusters, the removed ones leave with the push there.
 
 use crate::client_session::{DETAIL_BYTES_MAX, NAMES_MAX, TYPES_MAX, cut};
 use crate::message::{Protocol, Request, Response};
@@ -183,7 +183,7 @@ impl ServerSession {
         let waits = self.waits_for_earlier(url);
         let Some(state) = self.types.get_mut(url) else { return };
         let mut difference = difference(state, set);
-        if self.protocol == Protocol::Delta && matches!(url, CLUSTER | ENDPOINT) && !state.requested {
+        if matches!(url, CLUSTER | ENDPOINT) && !state.requested && (self.protocol == Protocol::Delta || difference.changed.is_empty()) {
             difference.removed.clear();
         }
         let due = state.answer || !difference.is_empty();
@@ -208,12 +208,11 @@ impl ServerSession {
 
     /// Whether nothing that may still refer to a removed cluster is waiting, unanswered or refused.
     fn removals_may_go(&self, sets: &Sets) -> bool {
-        self.protocol == Protocol::Delta
-            && [CLUSTER, ENDPOINT, LISTENER, ROUTE].iter().all(|url| {
-                let (Some(state), Some(set)) = (self.types.get(*url), sets.get(*url)) else { return true };
-                let referrer = matches!(*url, LISTENER | ROUTE);
-                state.outstanding.is_empty() && !(referrer && (state.refused || !difference(state, set).is_empty()))
-            })
+        [CLUSTER, ENDPOINT, LISTENER, ROUTE].iter().all(|url| {
+            let (Some(state), Some(set)) = (self.types.get(*url), sets.get(*url)) else { return true };
+            let referrer = matches!(*url, LISTENER | ROUTE);
+            state.outstanding.is_empty() && !(referrer && (state.refused || !difference(state, set).is_empty()))
+        })
     }
 
     fn push_removals(&mut self, url: &str, set: &BTreeMap<String, Resource>, version: &str, responses: &mut Vec<Response>) {
@@ -631,6 +630,22 @@ mod tests {
         session.receive(&sotw(ENDPOINT, first[0].nonce(), &["a", "b"]));
         assert_eq!(session.push(&state, "1")[0].resources_len(), 2);
         assert_eq!(session.receive(&sotw(ENDPOINT, first[0].nonce(), &["a"])), Received::Stale);
+    }
+
+    #[test]
+    fn in_state_of_the_world_too_a_removed_cluster_goes_after_the_route_that_used_it() {
+        let mut session = ServerSession::new(Protocol::Sotw, "n");
+        session.receive(&sotw(CLUSTER, "", &[]));
+        session.receive(&sotw(ROUTE, "", &["r"]));
+        let first = session.push(&sets(&[("a", 1), ("b", 1)], &[], &[("r", 1)]), "1");
+        session.receive(&sotw(CLUSTER, first[0].nonce(), &[]));
+        session.receive(&sotw(ROUTE, first[1].nonce(), &["r"]));
+        let next = sets(&[("a", 1)], &[], &[("r", 2)]);
+        let routes = session.push(&next, "2");
+        assert_eq!(routes.iter().map(|r| types::short(r.type_url())).collect::<Vec<_>>(), ["RDS"]);
+        session.receive(&sotw(ROUTE, routes[0].nonce(), &["r"]));
+        let clusters = session.push(&next, "2");
+        assert_eq!(clusters.iter().map(|r| (types::short(r.type_url()), r.resources_len())).collect::<Vec<_>>(), [("CDS", 1)]);
     }
 
     #[test]
