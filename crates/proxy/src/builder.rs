@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use lateen_envoy_api::Any;
 use lateen_envoy_api::envoy::extensions::transport_sockets::tls::v3 as xtls;
-use lateen_plan::Plan;
-use lateen_plan::builder::{PlanBuilder, Resource, Update};
+use lateen_plan::{Plan, PlanBuilder, Resource};
 use lateen_plan::listener::tls::{SdsRef, SdsSource};
 use lateen_xds::types;
 
@@ -54,18 +53,15 @@ impl Builder {
         if change.type_url == types::SECRET {
             return apply_secrets(change, secrets);
         }
-        let update = Update {
-            type_url: change.type_url.clone(),
-            added: change.added.iter().map(|i| Resource { name: i.name.clone(), body: i.body.clone() }).collect(),
-            removed: change.removed.clone(),
-        };
-        let rejected = self.plans.apply(update);
-        rejected.into_iter().map(|r| Refused { why: r.to_string(), name: r.name }).collect()
+        let resource = |i: &Item| Resource { name: i.name.clone(), version: i.version.clone(), body: i.body.clone() };
+        let added: Vec<Resource> = change.added.iter().map(resource).collect();
+        let applied = self.plans.apply(&change.type_url, &added, &change.removed);
+        applied.rejected.into_iter().map(|r| Refused { why: r.to_string(), name: r.name }).collect()
     }
 
     /// The newest plan.
     pub fn plan(&self) -> Arc<Plan> {
-        self.plans.plan()
+        Arc::clone(self.plans.plan())
     }
 }
 
@@ -73,8 +69,8 @@ fn apply_secrets(change: &Change, secrets: &mut Secrets) -> Vec<Refused> {
     let mut refused = Vec::new();
     let key = |name: &str| SdsRef { name: name.into(), source: change.source.clone() };
     for item in &change.added {
-        let decoded = lateen_plan::any::unpack::<xtls::Secret>(&item.body);
-        let parsed = decoded.and_then(|given| lateen_plan::cluster::secret(&given)).map_err(|invalid| invalid.of(&change.type_url, &item.name).to_string());
+        let decoded = lateen_envoy_api::unpack::<xtls::Secret>(&item.body).map_err(|error| format!("Secret {}: {error}", item.name));
+        let parsed = decoded.and_then(|given| lateen_plan::cluster::secret(&given).map_err(|invalid| invalid.of(&change.type_url, &item.name).to_string()));
         let material = parsed.and_then(|secret| Material::from_plan(&secret.body).map_err(|why| format!("Secret {}: {why}", item.name)));
         match material {
             Ok(material) => secrets.insert(key(&item.name), material),

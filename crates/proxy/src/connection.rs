@@ -20,6 +20,8 @@ pub struct ConnectionFacts {
     /// Number of the connection in this worker, from 1.
     pub id: u64,
     /// The other side of the socket.
+    pub direct_remote: SocketAddr,
+    /// The client: the same, unless a PROXY header said otherwise.
     pub remote: SocketAddr,
     /// The destination the client dialled (before redirection).
     pub local: SocketAddr,
@@ -30,7 +32,7 @@ pub struct ConnectionFacts {
     /// Server name of the ClientHello, lower case; empty: none.
     pub server_name: Box<str>,
     /// Application protocols offered (TLS) or recognised (`http/1.1`, `h2c`).
-    pub application_protocols: Vec<Box<[u8]>>,
+    pub application_protocols: Vec<Box<str>>,
     /// When it was accepted, for durations.
     pub opened: Instant,
     /// When it was accepted, for logs.
@@ -63,7 +65,7 @@ impl Downstream {
 /// The connection as authorization and hashing see it.
 pub fn request_view<'a>(facts: &'a ConnectionFacts, tls: Option<&'a TlsSession>) -> request::Connection<'a> {
     request::Connection {
-        direct_remote: facts.remote,
+        direct_remote: facts.direct_remote,
         remote: facts.remote,
         local: facts.local,
         server_name: tls.and_then(|t| t.sni.as_deref()).unwrap_or(&facts.server_name),

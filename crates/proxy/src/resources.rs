@@ -58,7 +58,7 @@ impl Resources {
 
     /// A resource is gone.
     pub fn remove(&mut self, type_url: &str, name: &str) {
-        for map in self.held.get_mut(type_url) {
+        if let Some(map) = self.held.get_mut(type_url) {
             map.remove(name);
         }
         if let Some(refused) = self.refused.get_mut(type_url) {

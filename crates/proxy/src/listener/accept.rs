@@ -19,7 +19,7 @@ use lateen_plan::names::Name;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::inspect::{self, Found, QUIET, Wanted};
-use super::{r#match, original_dst};
+use super::{r#match, original_dst, proxy_protocol};
 use crate::connection::{ConnectionFacts, Downstream};
 use crate::network::{self, tcp_proxy};
 use crate::transport::{Stream, raw, tls};
@@ -58,16 +58,25 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
-async fn serve(worker: Rc<Worker>, name: Name, tcp: TcpStream, remote: SocketAddr) {
+async fn serve(worker: Rc<Worker>, name: Name, mut tcp: TcpStream, mut remote: SocketAddr) {
     let (id, _open) = worker.connection_opened();
+    let direct_remote = remote;
     let config = worker.config();
     let (Some(listener), Ok(accepted_on)) = (config.plan.listeners.get(&name), tcp.local_addr()) else { return };
     let _ = tcp.set_nodelay(true);
-    let local = if r#match::wants_original_dst(listener) { original_dst::of(&tcp, accepted_on) } else { accepted_on };
+    let mut local = if r#match::wants_original_dst(listener) { original_dst::of(&tcp, accepted_on) } else { accepted_on };
     let listener = if listener.use_original_dst { original_dst::hand_over(&config.addresses, local).unwrap_or(listener) } else { listener };
+    if let Some(required) = r#match::wants_proxy_header(listener) {
+        match proxy_protocol::take(&mut tcp, required).await {
+            Ok(Some((from, to))) => (remote, local) = (from, to),
+            Ok(None) => {}
+            Err(_) => return,
+        }
+    }
     let mut arrival = Arrival {
         facts: ConnectionFacts {
             id,
+            direct_remote,
             remote,
             local,
             accepted_on,
@@ -148,7 +157,7 @@ impl Arrival {
     async fn open_early(&self) -> Option<tcp_proxy::Opened> {
         let chain = r#match::chain(&self.listener, &self.facts)?;
         match (&chain.transport, &chain.terminal) {
-            (DownstreamTransport::Raw, Terminal::TcpProxy(proxy)) if network::refusal(chain, &self.facts, None).is_none() => {
+            (DownstreamTransport::Raw, Terminal::TcpProxy(proxy)) if network::admits(chain, &self.facts, None) => {
                 tcp_proxy::open(&self.worker, chain, proxy, &self.facts, None).await.ok()
             }
             (DownstreamTransport::Raw | DownstreamTransport::Tls(_), Terminal::TcpProxy(_) | Terminal::Http(_)) => None,

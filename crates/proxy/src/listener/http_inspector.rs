@@ -25,12 +25,12 @@ pub enum Inspected {
 
 impl Inspected {
     /// The application protocol a filter chain matches on, as Envoy's inspector names it.
-    pub fn protocol(self) -> Option<&'static [u8]> {
+    pub fn protocol(self) -> Option<&'static str> {
         match self {
             Inspected::More | Inspected::NotHttp => None,
-            Inspected::Http10 => Some(b"http/1.0"),
-            Inspected::Http11 => Some(b"http/1.1"),
-            Inspected::H2c => Some(b"h2c"),
+            Inspected::Http10 => Some("http/1.0"),
+            Inspected::Http11 => Some("http/1.1"),
+            Inspected::H2c => Some("h2c"),
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Found {
     /// Its server name.
     pub server_name: Box<str>,
     /// ALPN offered, or the HTTP version recognised.
-    pub application_protocols: Vec<Box<[u8]>>,
+    pub application_protocols: Vec<Box<str>>,
 }
 
 /// Looks at the first bytes until the wanted inspectors know enough. Waits for as long as the client takes.
@@ -97,7 +97,7 @@ fn look(bytes: &[u8], wanted: Wanted) -> Option<Found> {
         match tls_inspector::inspect(bytes) {
             tls_inspector::Inspected::More => return None,
             tls_inspector::Inspected::Tls(hello) => {
-                return Some(Found { is_tls: true, server_name: hello.sni.unwrap_or_default(), application_protocols: hello.alpn });
+                return Some(Found { is_tls: true, server_name: hello.sni.unwrap_or_default(), application_protocols: text(&hello.alpn) });
             }
             tls_inspector::Inspected::NotTls => {}
         }
@@ -109,6 +109,11 @@ fn look(bytes: &[u8], wanted: Wanted) -> Option<Found> {
         http_inspector::Inspected::More => None,
         known => Some(Found { application_protocols: known.protocol().map(Into::into).into_iter().collect(), ..Found::default() }),
     }
+}
+
+/// ALPN as text; what is not text matches no chain.
+fn text(protocols: &[Box<[u8]>]) -> Vec<Box<str>> {
+    protocols.iter().filter_map(|p| std::str::from_utf8(p).ok()).map(Into::into).collect()
 }
 
 /// First look: a request head or a usual ClientHello.

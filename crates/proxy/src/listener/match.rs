@@ -7,8 +7,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lateen_plan::listener::{ConnInfo, DownstreamTransport, FilterChain, Listener, select_chain};
+use lateen_plan::listener::{ConnInfo, DownstreamTransport, FilterChain, Listener, ListenerFilter, select_chain};
 use lateen_plan::names::Name;
+use smallvec::SmallVec;
 
 use crate::connection::ConnectionFacts;
 use crate::transport::TlsSession;
@@ -16,17 +17,16 @@ use crate::worker::Worker;
 
 /// The chain of `listener` for a connection, or `None` (`NR filter_chain_not_found`).
 pub fn chain<'a>(listener: &'a Listener, facts: &ConnectionFacts) -> Option<&'a Arc<FilterChain>> {
-    select_chain(listener, &conn_info(facts))
-}
-
-fn conn_info(facts: &ConnectionFacts) -> ConnInfo<'_> {
-    ConnInfo {
+    let protocols: SmallVec<[&str; 4]> = facts.application_protocols.iter().map(|p| &**p).collect();
+    let info = ConnInfo {
         destination: facts.local,
+        direct_source: facts.direct_remote,
         source: facts.remote,
-        tls: facts.is_tls,
         server_name: &facts.server_name,
-        application_protocols: &facts.application_protocols,
-    }
+        transport_protocol: if facts.is_tls { "tls" } else { "raw_buffer" },
+        application_protocols: &protocols,
+    };
+    select_chain(listener, &info)
 }
 
 /// How a connection stands under the plan in force.
@@ -66,5 +66,13 @@ fn transport_fits(transport: &DownstreamTransport, tls: Option<&Rc<TlsSession>>)
 
 /// Whether the listener asks for the original destination.
 pub fn wants_original_dst(listener: &Listener) -> bool {
-    listener.use_original_dst || listener.listener_filters.contains(&lateen_plan::listener::ListenerFilter::OriginalDst)
+    listener.use_original_dst || listener.listener_filters.contains(&ListenerFilter::OriginalDst)
+}
+
+/// Whether the listener reads a PROXY header, and whether one must be there.
+pub fn wants_proxy_header(listener: &Listener) -> Option<bool> {
+    listener.listener_filters.iter().find_map(|filter| match filter {
+        ListenerFilter::ProxyProtocol { allow_requests_without } => Some(!allow_requests_without),
+        ListenerFilter::OriginalDst | ListenerFilter::TlsInspector(_) | ListenerFilter::HttpInspector(_) => None,
+    })
 }

@@ -9,6 +9,7 @@ pub mod http_inspector;
 pub mod inspect;
 pub mod r#match;
 pub mod original_dst;
+pub mod proxy_protocol;
 pub mod tls_inspector;
 
 use std::cell::RefCell;

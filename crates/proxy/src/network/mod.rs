@@ -26,6 +26,11 @@ pub fn refusal(chain: &FilterChain, facts: &ConnectionFacts, tls: Option<&TlsSes
     })
 }
 
+/// Whether the chain's authorization admits the connection.
+pub fn admits(chain: &FilterChain, facts: &ConnectionFacts, tls: Option<&TlsSession>) -> bool {
+    refusal(chain, facts, tls).is_none()
+}
+
 /// Serves a connection by its chain, to its end. `early` is an upstream connection that inspection already opened.
 pub async fn serve(downstream: Downstream, early: Option<tcp_proxy::Opened>) {
     if let Some(why) = refusal(&downstream.chain, &downstream.facts, downstream.tls().map(|t| &**t)) {

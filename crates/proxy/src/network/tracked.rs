@@ -46,7 +46,7 @@ impl Watched {
             Standing::Same | Standing::Gone => false,
             Standing::Refused => true,
             Standing::Chain(_, chain) => {
-                let refused = super::refusal(&chain, &self.facts, self.tls.as_deref()).is_some();
+                let refused = !super::admits(&chain, &self.facts, self.tls.as_deref());
                 *self.chain.borrow_mut() = chain;
                 refused
             }
