@@ -5,13 +5,22 @@
 //! - Not here: rules of one kind (its folder).
 
 use lateen_base::{Code, Finding, Findings, Severity};
-use lateen_istio_api::{GoDuration, StringMatch, WorkloadSelector};
+use lateen_istio_api::{GoDuration, PolicyTargetReference, StringMatch, WorkloadSelector};
 use lateen_mesh::Meta;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Longest regular expression that is accepted. Source: Istio's bulletin 2026-006 caps them at the same size.
 pub const REGEX_BYTES_MAX: usize = 1024;
+
+/// Kinds a policy may attach to, with their groups.
+const TARGETS: [(&str, &str); 5] = [
+    ("", "Service"),
+    ("core", "Service"),
+    ("networking.istio.io", "ServiceEntry"),
+    ("gateway.networking.k8s.io", "Gateway"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+];
 
 /// Gathers findings about one object.
 pub struct Check<'a> {
@@ -125,10 +134,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The expression of a string match, if it is one.
+    /// A string match: its expression compiles, its prefix is not empty. `*` as an expression asks for presence.
     pub fn string_match(&mut self, path: &str, value: &StringMatch) {
-        if let StringMatch::Regex(regex) = value {
-            self.regex(&format!("{path}.regex"), regex);
+        match value {
+            StringMatch::Regex(regex) if regex != "*" => self.regex(&format!("{path}.regex"), regex),
+            StringMatch::Prefix(prefix) if prefix.is_empty() => {
+                self.error(format!("{path}.prefix"), "the prefix is empty", "write a prefix, or {} to ask only for presence");
+            }
+            StringMatch::Regex(_) | StringMatch::Prefix(_) | StringMatch::Exact(_) | StringMatch::Present => {}
         }
     }
 
@@ -151,6 +164,30 @@ impl<'a> Check<'a> {
         if let Some(selector) = selector {
             self.labels("spec.selector.matchLabels", &selector.match_labels);
         }
+    }
+
+    /// The objects a policy attaches to, in place of a selector.
+    pub fn target_refs(&mut self, one: Option<&PolicyTargetReference>, list: &[PolicyTargetReference], selector: Option<&WorkloadSelector>) {
+        if selector.is_some() && (one.is_some() || !list.is_empty()) {
+            self.error("spec.selector", "selector and targetRefs are both set", "keep one of them");
+        }
+        if one.is_some() && !list.is_empty() {
+            self.error("spec.targetRef", "targetRef and targetRefs are both set", "keep targetRefs");
+        }
+        let listed = list.iter().enumerate().map(|(i, target)| (format!("spec.targetRefs[{i}]"), target));
+        for (path, target) in one.map(|target| ("spec.targetRef".to_owned(), target)).into_iter().chain(listed) {
+            if target.name.is_empty() {
+                self.error(format!("{path}.name"), "the reference names nothing", "add name");
+            }
+            if target.namespace.as_deref().is_some_and(|namespace| !namespace.is_empty()) {
+                self.error(format!("{path}.namespace"), "a policy attaches only to objects of its own namespace", "remove namespace");
+            }
+            if !TARGETS.contains(&(target.group.as_str(), target.kind.as_str())) {
+                let message = format!("a policy cannot attach to {}/{}", target.group, target.kind);
+                self.error(format!("{path}.kind"), message, "use a Gateway, GatewayClass, Service or ServiceEntry");
+            }
+        }
+        self.not_enforced_if("spec", &[("targetRef", one.is_some()), ("targetRefs", !list.is_empty())]);
     }
 
     /// An `exportTo` list: `.`, `*`, `~` or namespaces; `~` and `*` alone.

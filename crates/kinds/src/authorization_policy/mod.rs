@@ -9,7 +9,7 @@ pub mod matcher;
 pub mod rbac;
 pub mod rule;
 
-use lateen_base::{Code, Finding, Findings, Severity};
+use lateen_base::{Code, Finding, Findings, Severity, annotations};
 use lateen_istio_api::{Action, AuthorizationPolicy};
 use lateen_mesh::{MtlsMode, Object, Snapshot, selects};
 
@@ -31,13 +31,18 @@ impl Kind for AuthorizationPolicyKind {
         let mut check = Check::new(&object.meta, findings);
         let spec = &object.spec;
         check.selector(spec.selector.as_ref());
-        if spec.selector.is_some() && (spec.target_ref.is_some() || !spec.target_refs.is_empty()) {
-            check.error("spec.selector", "selector and targetRefs are both set", "keep one of them");
-        }
-        check.not_enforced_if("spec", &[("targetRef", spec.target_ref.is_some()), ("targetRefs", !spec.target_refs.is_empty())]);
+        check.target_refs(spec.target_ref.as_ref(), &spec.target_refs, spec.selector.as_ref());
         validate_action(spec, &mut check);
+        let dry_run = object.meta.annotations.get(annotations::DRY_RUN);
+        if dry_run.is_some_and(|value| value == "true") && !matches!(spec.action, Action::Allow | Action::Deny) {
+            let path = format!("metadata.annotations.{}", annotations::DRY_RUN);
+            check.error(path, "a dry run needs action ALLOW or DENY", "remove the annotation, or change the action");
+        }
         for (i, rule) in spec.rules.iter().enumerate() {
             rule::validate(rule, &format!("spec.rules[{i}]"), &mut check);
+            if spec.action == Action::Custom {
+                rule::validate_custom(rule, &format!("spec.rules[{i}]"), &mut check);
+            }
         }
     }
 

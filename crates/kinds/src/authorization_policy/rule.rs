@@ -183,6 +183,34 @@ pub fn validate(rule: &Rule, path: &str, check: &mut Check<'_>) {
     }
 }
 
+/// Checks that a rule of a CUSTOM policy asks only for what is known before authentication.
+pub fn validate_custom(rule: &Rule, path: &str, check: &mut Check<'_>) {
+    let remedy = "remove it; action CUSTOM is decided before callers are authenticated";
+    for (i, source) in rule.from.iter().enumerate().filter_map(|(i, from)| Some((i, from.source.as_ref()?))) {
+        let fields = [
+            ("principals", &source.principals),
+            ("notPrincipals", &source.not_principals),
+            ("requestPrincipals", &source.request_principals),
+            ("notRequestPrincipals", &source.not_request_principals),
+            ("namespaces", &source.namespaces),
+            ("notNamespaces", &source.not_namespaces),
+            ("serviceAccounts", &source.service_accounts),
+            ("notServiceAccounts", &source.not_service_accounts),
+            ("trustDomains", &source.trust_domains),
+            ("notTrustDomains", &source.not_trust_domains),
+        ];
+        for (field, _) in fields.iter().filter(|(_, values)| !values.is_empty()) {
+            check.error(format!("{path}.from[{i}].source.{field}"), format!("{field} does not work with action CUSTOM"), remedy);
+        }
+    }
+    for (i, condition) in rule.when.iter().enumerate() {
+        let known = ["source.namespace", "source.principal", "source.serviceAccount", "source.trustDomain"].contains(&condition.key.as_str());
+        if known || condition.key.starts_with("request.auth.") {
+            check.error(format!("{path}.when[{i}].key"), format!("{} does not work with action CUSTOM", condition.key), remedy);
+        }
+    }
+}
+
 fn validate_source(source: &Source, path: &str, check: &mut Check<'_>) {
     let addresses = [
         ("ipBlocks", &source.ip_blocks),

@@ -84,6 +84,14 @@ fn validate_http(http: &HTTPSettings, path: &str, check: &mut Check<'_>) {
     if http.h2_upgrade_policy == H2UpgradePolicy::Upgrade && http.use_client_protocol {
         check.error(format!("{path}.useClientProtocol"), "useClientProtocol contradicts h2UpgradePolicy: UPGRADE", "keep one of them");
     }
+    if let Some(keepalive) = &http.http2_keep_alive {
+        for (field, span) in [("interval", keepalive.interval), ("timeout", keepalive.timeout)] {
+            match span {
+                Some(_) => check.duration(&format!("{path}.http2KeepAlive.{field}"), span),
+                None => check.error(format!("{path}.http2KeepAlive.{field}"), format!("{field} is needed"), "add it, such as 10s"),
+            }
+        }
+    }
     check.not_enforced_if(path, &[("http2KeepAlive", http.http2_keep_alive.is_some())]);
 }
 

@@ -34,6 +34,9 @@ pub fn validate(settings: &LoadBalancerSettings, path: &str, check: &mut Check<'
     if let Some(consistent) = &settings.consistent_hash {
         validate_hash(consistent, &format!("{path}.consistentHash"), check);
     }
+    if settings.locality_lb_setting.is_some() && settings.zone_aware_lb_setting.is_some() {
+        check.error(path, "localityLbSetting and zoneAwareLbSetting are both set", "keep one of them");
+    }
     if let Some(locality) = &settings.locality_lb_setting {
         validate_locality(locality, &format!("{path}.localityLbSetting"), check);
     }
@@ -75,6 +78,9 @@ fn validate_hash(consistent: &ConsistentHashLB, path: &str, check: &mut Check<'_
             check.error(format!("{path}.httpCookie.name"), "the cookie has no name", "name the cookie");
         }
         check.duration_or_zero(&format!("{path}.httpCookie.ttl"), cookie.ttl);
+        for (i, _) in cookie.attributes.iter().enumerate().filter(|(_, attribute)| attribute.name.is_empty()) {
+            check.error(format!("{path}.httpCookie.attributes[{i}].name"), "the attribute has no name", "name it, such as SameSite");
+        }
     }
     if consistent.ring_hash.is_some() && consistent.maglev.is_some() {
         check.error(path, "ringHash and maglev are both set", "keep one of them");

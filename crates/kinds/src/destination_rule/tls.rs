@@ -34,8 +34,9 @@ pub fn validate(tls: &ClientTLSSettings, path: &str, check: &mut Check<'_>) {
             check.error(format!("{path}.credentialName"), "mode ISTIO_MUTUAL takes no credentialName", "remove it, or use mode MUTUAL");
         }
     }
-    if mode == ClientTLSMode::Simple && tls.insecure_skip_verify == Some(true) && (!tls.ca_certificates.is_empty() || !tls.subject_alt_names.is_empty()) {
-        check.error(format!("{path}.insecureSkipVerify"), "it contradicts caCertificates and subjectAltNames", "keep one or the other");
+    let verifies = !tls.ca_certificates.is_empty() || !tls.subject_alt_names.is_empty() || mode == ClientTLSMode::Simple && !tls.credential_name.is_empty();
+    if tls.insecure_skip_verify == Some(true) && verifies {
+        check.error(format!("{path}.insecureSkipVerify"), "it contradicts caCertificates, credentialName and subjectAltNames", "keep one or the other");
     }
     if mode == ClientTLSMode::Simple && tls.ca_certificates.is_empty() && tls.credential_name.is_empty() && tls.insecure_skip_verify != Some(true) {
         let message = "the server's certificate is checked against the system's roots only";

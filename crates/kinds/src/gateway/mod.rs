@@ -57,7 +57,11 @@ fn validate_server(server: &Server, path: &str, check: &mut Check<'_>) {
     match &server.port {
         None => check.error(path, "the server has no port", "add port with number, protocol and name"),
         Some(port) => {
-            check.port(&format!("{path}.port.number"), port.number);
+            match (server.bind.starts_with("unix://"), port.number) {
+                (true, 0) => {}
+                (true, number) => check.error(format!("{path}.port.number"), format!("a socket has no port {number}"), "use 0"),
+                (false, number) => check.port(&format!("{path}.port.number"), number),
+            }
             if Protocol::parse(&port.protocol).is_none() {
                 let message = format!("\"{}\" is no protocol", port.protocol);
                 check.error(format!("{path}.port.protocol"), message, "use HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");

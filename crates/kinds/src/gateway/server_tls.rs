@@ -10,6 +10,9 @@ use lateen_mesh::{Object, Snapshot};
 
 use crate::check::Check;
 
+/// Most certificates of one server: one of each key type.
+const CERTIFICATES_MAX: usize = 2;
+
 /// Checks the TLS part of the server at `path`.
 pub fn validate(server: &Server, protocol: &str, path: &str, check: &mut Check<'_>) {
     let secure = matches!(protocol.to_ascii_uppercase().as_str(), "HTTPS" | "TLS");
@@ -24,7 +27,7 @@ pub fn validate(server: &Server, protocol: &str, path: &str, check: &mut Check<'
         check.error(&path, format!("protocol {protocol} takes no tls besides httpsRedirect"), "use protocol HTTPS or TLS");
     }
     if secure && tls.https_redirect {
-        check.error(format!("{path}.httpsRedirect"), "httpsRedirect belongs to a plain HTTP server", "remove it here");
+        check.warn(format!("{path}.httpsRedirect"), "httpsRedirect has no effect on a TLS server", "move it to the plain HTTP server");
     }
     if secure {
         validate_certificate(tls, &path, check);
@@ -43,6 +46,25 @@ pub fn validate(server: &Server, protocol: &str, path: &str, check: &mut Check<'
 }
 
 fn validate_certificate(tls: &ServerTLSSettings, path: &str, check: &mut Check<'_>) {
+    let origins = [
+        !tls.credential_name.is_empty(),
+        !tls.credential_names.is_empty(),
+        !tls.server_certificate.is_empty() && !tls.private_key.is_empty(),
+        !tls.tls_certificates.is_empty(),
+    ];
+    if origins.iter().filter(|set| **set).count() > 1 {
+        check.error(path, "the certificate comes from several places", "keep one of credentialName, credentialNames, serverCertificate with privateKey, and tlsCertificates");
+    }
+    if tls.tls_certificates.len() > CERTIFICATES_MAX || tls.credential_names.len() > CERTIFICATES_MAX {
+        check.error(path, "there are more than two certificates", "keep at most one RSA and one ECDSA certificate");
+    }
+    for (i, pair) in tls.tls_certificates.iter().enumerate() {
+        for (field, file) in [("serverCertificate", &pair.server_certificate), ("privateKey", &pair.private_key)] {
+            if file.is_empty() {
+                check.error(format!("{path}.tlsCertificates[{i}].{field}"), format!("the certificate needs {field}"), "name the file");
+            }
+        }
+    }
     let from_secret = !tls.credential_name.is_empty() || !tls.credential_names.is_empty() || !tls.tls_certificates.is_empty();
     let needs = |field: &str, value: &str, check: &mut Check<'_>| {
         if value.is_empty() {

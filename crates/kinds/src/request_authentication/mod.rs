@@ -25,9 +25,7 @@ impl Kind for RequestAuthenticationKind {
         let mut check = Check::new(&object.meta, findings);
         let spec = &object.spec;
         check.selector(spec.selector.as_ref());
-        if spec.selector.is_some() && (spec.target_ref.is_some() || !spec.target_refs.is_empty()) {
-            check.error("spec.selector", "selector and targetRefs are both set", "keep one of them");
-        }
+        check.target_refs(spec.target_ref.as_ref(), &spec.target_refs, spec.selector.as_ref());
         for (i, rule) in spec.jwt_rules.iter().enumerate() {
             validate_rule(rule, &format!("spec.jwtRules[{i}]"), &mut check);
         }
@@ -39,14 +37,27 @@ impl Kind for RequestAuthenticationKind {
     fn analyze(_: &Object<RequestAuthentication>, _: &Snapshot, _: &mut Findings) {}
 }
 
+/// Whether `url` is `http` or `https` with a host and, if any, a port number.
+fn is_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match host_and_port.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (host_and_port, None),
+    };
+    !host.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
 fn validate_rule(rule: &JWTRule, path: &str, check: &mut Check<'_>) {
-    if rule.issuer.is_empty() {
-        check.error(format!("{path}.issuer"), "the rule has no issuer", "add the iss claim that tokens carry");
+    if rule.issuer.is_empty() && rule.jwks_uri.is_empty() && rule.jwks.is_empty() {
+        check.error(path, "the rule has neither issuer nor keys", "add issuer, and jwksUri or jwks");
+    } else if rule.issuer.is_empty() {
+        check.warn(format!("{path}.issuer"), "the rule has no issuer, so it takes tokens of any", "add the iss claim that tokens carry");
     }
     if !rule.jwks.is_empty() && !rule.jwks_uri.is_empty() {
         check.error(format!("{path}.jwks"), "jwks and jwksUri are both set", "keep one of them");
     }
-    let is_url = |url: &str| ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')));
     if !rule.jwks_uri.is_empty() && !is_url(&rule.jwks_uri) {
         check.error(format!("{path}.jwksUri"), format!("\"{}\" is no URL", rule.jwks_uri), "use http:// or https:// and a host");
     }

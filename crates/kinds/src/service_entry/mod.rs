@@ -5,7 +5,7 @@
 //! - Rule: `resolution` decides what the other fields may be: NONE takes no endpoints, STATIC needs addresses, DNS takes names.
 
 use lateen_base::Findings;
-use lateen_istio_api::{Resolution, ServiceEntry};
+use lateen_istio_api::{Location, Resolution, ServiceEntry};
 use lateen_mesh::{Object, Protocol, Snapshot};
 
 use crate::check::{Check, is_ip_or_cidr};
@@ -29,6 +29,7 @@ impl Kind for ServiceEntryKind {
         validate_ports(spec, &mut check);
         validate_endpoints(spec, &mut check);
         if spec.resolution == Resolution::DynamicDns {
+            validate_dynamic_dns(spec, &mut check);
             check.not_enforced("spec.resolution");
         }
         check.export_to(&spec.export_to);
@@ -56,6 +57,27 @@ fn validate_hosts(spec: &ServiceEntry, check: &mut Check<'_>) {
     for (i, address) in spec.addresses.iter().enumerate() {
         if !is_ip_or_cidr(address) {
             check.error(format!("spec.addresses[{i}]"), format!("\"{address}\" is no address or block"), "use a form such as 240.0.0.1 or 10.1.0.0/16");
+        }
+    }
+}
+
+/// Hosts that are looked up when they are first called.
+fn validate_dynamic_dns(spec: &ServiceEntry, check: &mut Check<'_>) {
+    if spec.hosts.iter().any(|host| !host.starts_with('*')) {
+        check.error("spec.hosts", "resolution DYNAMIC_DNS is for wildcard hosts", "use a host such as *.example.com, or resolution: DNS");
+    }
+    if !spec.endpoints.is_empty() || spec.workload_selector.is_some() {
+        check.error("spec.endpoints", "resolution DYNAMIC_DNS takes no endpoints", "remove them, or use resolution: DNS");
+    }
+    if !spec.addresses.is_empty() {
+        check.error("spec.addresses", "resolution DYNAMIC_DNS takes no addresses", "remove them");
+    }
+    if spec.location == Location::MeshInternal {
+        check.error("spec.location", "resolution DYNAMIC_DNS is for hosts outside the mesh", "use location: MESH_EXTERNAL");
+    }
+    for (i, port) in spec.ports.iter().enumerate() {
+        if !matches!(port.protocol.to_ascii_uppercase().as_str(), "HTTP" | "HTTP2" | "GRPC" | "TLS") {
+            check.error(format!("spec.ports[{i}].protocol"), format!("\"{}\" names no host to look up", port.protocol), "use HTTP, HTTP2, GRPC or TLS");
         }
     }
 }
@@ -100,6 +122,9 @@ fn validate_endpoints(spec: &ServiceEntry, check: &mut Check<'_>) {
     }
     for (i, endpoint) in spec.endpoints.iter().enumerate() {
         let path = format!("spec.endpoints[{i}]");
+        if endpoint.address.starts_with("unix://") && (spec.resolution != Resolution::Static || spec.ports.len() != 1) {
+            check.error(format!("{path}.address"), "a socket needs resolution STATIC and exactly one port", "use an IP address or a host name");
+        }
         crate::workload_entry::validate_entry(endpoint, &path, check);
         let is_address = is_ip_or_cidr(&endpoint.address) || endpoint.address.starts_with("unix://");
         if spec.resolution == Resolution::Static && !is_address && !endpoint.address.is_empty() {

@@ -5,9 +5,11 @@
 //! - Rule: `egress[].hosts` entries are `namespace/host`, where the namespace may be `.`, `*` or `~` and the host a wildcard.
 //! - Limits: `ingress` and listeners of `egress` with their own port are not enforced yet.
 
+pub mod ingress;
+
 use lateen_base::{Code, Finding, Findings};
-use lateen_istio_api::Sidecar;
-use lateen_mesh::{Object, Snapshot};
+use lateen_istio_api::{IstioEgressListener, Sidecar};
+use lateen_mesh::{Object, Protocol, Snapshot};
 
 use crate::check::{Check, is_dns_label};
 use crate::kind::{Gvk, Kind};
@@ -26,6 +28,10 @@ impl Kind for SidecarKind {
     fn validate(object: &Object<Sidecar>, findings: &mut Findings) {
         let mut check = Check::new(&object.meta, findings);
         let spec = &object.spec;
+        let settings = [spec.inbound_connection_pool.is_some(), spec.outbound_traffic_policy.is_some(), !spec.egress.is_empty(), !spec.ingress.is_empty()];
+        if !settings.contains(&true) {
+            check.error("spec", "the Sidecar sets nothing", "add egress with hosts, or outboundTrafficPolicy");
+        }
         if let Some(selector) = &spec.workload_selector {
             check.labels("spec.workloadSelector.labels", &selector.labels);
         }
@@ -37,11 +43,15 @@ impl Kind for SidecarKind {
             for (j, host) in egress.hosts.iter().enumerate() {
                 validate_host(host, &format!("{path}.hosts[{j}]"), &mut check);
             }
+            validate_egress(spec, i, &path, &mut check);
             check.not_enforced_if(&path, &[("port", egress.port.is_some()), ("bind", !egress.bind.is_empty())]);
         }
-        validate_ingress(spec, &mut check);
+        ingress::validate(spec, &mut check);
         check.not_enforced_if("spec", &[("inboundConnectionPool", spec.inbound_connection_pool.is_some())]);
         if let Some(policy) = &spec.outbound_traffic_policy {
+            if policy.egress_proxy.as_ref().is_some_and(|proxy| proxy.port.is_none()) {
+                check.error("spec.outboundTrafficPolicy.egressProxy.port", "the egress proxy has no port", "add port.number");
+            }
             check.not_enforced_if("spec.outboundTrafficPolicy", &[("egressProxy", policy.egress_proxy.is_some())]);
         }
     }
@@ -70,20 +80,35 @@ fn validate_host(host: &str, path: &str, check: &mut Check<'_>) {
     let Some((namespace, name)) = host.split_once('/') else {
         return check.error(path, format!("\"{host}\" has no namespace"), format!("write ./{host} for this namespace, or */{host} for all"));
     };
-    if !matches!(namespace, "." | "*" | "~") && !is_dns_label(namespace) {
+    // `~` hides the host, whatever namespace may stand behind it.
+    if !matches!(namespace, "." | "*") && !namespace.starts_with('~') && !is_dns_label(namespace) {
         check.error(path, format!("\"{namespace}\" is no namespace"), "use a namespace, \".\", \"*\" or \"~\" before the slash");
     }
     check.wildcard_host(path, name);
 }
 
-fn validate_ingress(spec: &Sidecar, check: &mut Check<'_>) {
-    for (i, ingress) in spec.ingress.iter().enumerate() {
-        let path = format!("spec.ingress[{i}]");
-        match &ingress.port {
-            Some(port) => check.port(&format!("{path}.port.number"), port.number),
-            None => check.error(&path, "the ingress listener has no port", "add port with number, protocol and name"),
+/// The listener without a port takes what no other takes, so it comes last; ports on one address differ.
+fn validate_egress(spec: &Sidecar, i: usize, path: &str, check: &mut Check<'_>) {
+    let Some(egress) = spec.egress.get(i) else { return };
+    let Some(port) = &egress.port else {
+        if i + 1 < spec.egress.len() {
+            check.error(path, "the egress listener without a port must be the last", "move it to the end, or merge its hosts");
         }
-        check.not_enforced(&path);
+        return;
+    };
+    if port.number == 0 {
+        if !egress.bind.starts_with("unix://") {
+            check.error(format!("{path}.port.number"), "port 0 needs a socket in bind", "use a port from 1 to 65535");
+        }
+    } else {
+        check.port(&format!("{path}.port.number"), port.number);
+    }
+    if Protocol::parse(&port.protocol).is_none() {
+        check.error(format!("{path}.port.protocol"), format!("\"{}\" is no protocol", port.protocol), "use HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
+    }
+    let same = |other: &&IstioEgressListener| other.bind == egress.bind && other.port.as_ref().is_some_and(|theirs| theirs.number == port.number);
+    if spec.egress.iter().take(i).any(|other| same(&other)) {
+        check.error(format!("{path}.port.number"), format!("port {} is used twice", port.number), "merge the two listeners");
     }
 }
 

@@ -26,10 +26,12 @@ impl Kind for TelemetryKind {
         let mut check = Check::new(&object.meta, findings);
         let spec = &object.spec;
         check.selector(spec.selector.as_ref());
-        if spec.selector.is_some() && (spec.target_ref.is_some() || !spec.target_refs.is_empty()) {
-            check.error("spec.selector", "selector and targetRefs are both set", "keep one of them");
-        }
+        check.target_refs(spec.target_ref.as_ref(), &spec.target_refs, spec.selector.as_ref());
         for (i, logging) in spec.access_logging.iter().enumerate() {
+            if let Some(filter) = logging.filter.as_ref().filter(|filter| !is_balanced(&filter.expression)) {
+                let message = format!("\"{}\" is not a CEL expression: brackets or quotes do not pair up", filter.expression);
+                check.error(format!("spec.accessLogging[{i}].filter.expression"), message, "write one such as response.code >= 400");
+            }
             check.not_enforced_if(&format!("spec.accessLogging[{i}]"), &[("filter", logging.filter.is_some())]);
         }
         for (i, tracing) in spec.tracing.iter().enumerate() {
@@ -45,6 +47,29 @@ impl Kind for TelemetryKind {
     }
 
     fn analyze(_: &Object<Telemetry>, _: &Snapshot, _: &mut Findings) {}
+}
+
+/// Whether every bracket and quote of an expression has its partner. The expression itself is not parsed yet.
+fn is_balanced(expression: &str) -> bool {
+    let mut open = Vec::new();
+    let mut quote = None;
+    for c in expression.chars() {
+        match (quote, c) {
+            (Some(q), c) if q == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '(') => open.push(')'),
+            (None, '[') => open.push(']'),
+            (None, '{') => open.push('}'),
+            (None, ')' | ']' | '}') => {
+                if open.pop() != Some(c) {
+                    return false;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    open.is_empty() && quote.is_none()
 }
 
 fn validate_metrics(spec: &Telemetry, check: &mut Check<'_>) {

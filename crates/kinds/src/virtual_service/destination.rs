@@ -13,10 +13,10 @@ use crate::check::{Check, is_dns_label};
 pub fn validate(destination: &Destination, path: &str, check: &mut Check<'_>) {
     let host = &destination.host;
     let path_host = format!("{path}.host");
-    if host == "*" || host.starts_with("*.") {
-        check.error(path_host, format!("\"{host}\" is a wildcard"), "name one service");
+    if host == "*" {
+        check.error(path_host, "\"*\" is no destination", "name one service");
     } else {
-        check.host(&path_host, host);
+        check.wildcard_host(&path_host, host);
     }
     if !destination.subset.is_empty() && !is_dns_label(&destination.subset) {
         check.error(format!("{path}.subset"), format!("\"{}\" is no subset name", destination.subset), "use lower-case letters, digits and \"-\"");

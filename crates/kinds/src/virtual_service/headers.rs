@@ -38,12 +38,21 @@ pub fn validate(headers: &Headers, path: &str, check: &mut Check<'_>) {
                 if value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
                     check.error(format!("{path}.{field}.{name}"), "the value holds control characters", "remove them");
                 }
+                if !are_variables_closed(value) {
+                    let message = format!("\"{value}\" has a variable that does not end");
+                    check.error(format!("{path}.{field}.{name}"), message, "end it with %, or write %% for a percent sign");
+                }
             }
         }
         for (i, name) in operations.remove.iter().enumerate() {
             validate_name(name, &format!("{path}.remove[{i}]"), check);
         }
     }
+}
+
+/// Whether every `%` of a value is doubled or opens a variable that another one closes.
+fn are_variables_closed(value: &str) -> bool {
+    value.replace("%%", "").matches('%').count().is_multiple_of(2)
 }
 
 fn validate_name(name: &str, path: &str, check: &mut Check<'_>) {

@@ -29,17 +29,11 @@ pub fn validate(entry: &HTTPMatchRequest, path: &str, check: &mut Check<'_>) {
             }
         }
     }
-    if matches!(&entry.uri, Some(StringMatch::Prefix(prefix)) if prefix.is_empty()) {
-        check.error(format!("{path}.uri.prefix"), "the prefix is empty", "use \"/\" to match every path");
-    }
     for (field, headers) in [("headers", &entry.headers), ("withoutHeaders", &entry.without_headers)] {
         validate_headers(headers, &format!("{path}.{field}"), check);
     }
     for (name, value) in &entry.query_params {
         check.string_match(&format!("{path}.queryParams.{name}"), value);
-        if matches!(value, StringMatch::Prefix(_)) {
-            check.error(format!("{path}.queryParams.{name}"), "query parameters have no prefix match", "use exact or regex");
-        }
     }
     if entry.port > 65_535 {
         check.port(&format!("{path}.port"), entry.port);

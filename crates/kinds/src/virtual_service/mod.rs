@@ -17,7 +17,7 @@ pub mod rewrite;
 pub mod timeout;
 pub mod tls_route;
 
-use lateen_base::{Code, Finding, Findings};
+use lateen_base::{Code, Finding, Findings, Host, names};
 use lateen_istio_api::{HTTPRoute, StringMatch, VirtualService};
 use lateen_mesh::{Object, Snapshot};
 
@@ -44,7 +44,7 @@ impl Kind for VirtualServiceKind {
             check.error("spec", "the VirtualService has no rules", "add http, tls or tcp");
         }
         for (i, rule) in spec.http.iter().enumerate() {
-            validate_http(rule, &format!("spec.http[{i}]"), &mut check);
+            validate_http(rule, &spec.gateways, &format!("spec.http[{i}]"), &mut check);
         }
         for (i, rule) in spec.tls.iter().enumerate() {
             tls_route::validate_tls(rule, &spec.hosts, &format!("spec.tls[{i}]"), &mut check);
@@ -77,11 +77,12 @@ fn validate_hosts(spec: &VirtualService, check: &mut Check<'_>) {
         } else {
             check.wildcard_host(&path, host);
         }
-        if host == "*" && (spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == lateen_base::names::MESH_GATEWAY)) {
+        if host == "*" && (spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == names::MESH_GATEWAY)) {
             check.error(format!("spec.hosts[{i}]"), "host \"*\" is not allowed for the gateway \"mesh\"", "name the hosts, or bind the VirtualService to a Gateway");
         }
-        if spec.hosts.iter().take(i).any(|other| other == host) {
-            check.error(format!("spec.hosts[{i}]"), format!("host \"{host}\" is listed twice"), "list it once");
+        let overlaps = |other: &&String| *other == host || host.starts_with('*') && other.starts_with('*') && Host::new(host).overlaps(&Host::new(other));
+        if let Some(other) = spec.hosts.iter().take(i).find(overlaps) {
+            check.error(format!("spec.hosts[{i}]"), format!("hosts \"{host}\" and \"{other}\" overlap"), "keep the wider one");
         }
     }
 }
@@ -101,9 +102,13 @@ fn validate_gateways(spec: &VirtualService, check: &mut Check<'_>) {
     }
 }
 
-fn validate_http(rule: &HTTPRoute, path: &str, check: &mut Check<'_>) {
+fn validate_http(rule: &HTTPRoute, gateways: &[String], path: &str, check: &mut Check<'_>) {
     for (i, entry) in rule.r#match.iter().enumerate() {
         http_match::validate(entry, &format!("{path}.match[{i}]"), check);
+        let claims = entry.headers.keys().chain(entry.without_headers.keys()).any(|name| name.starts_with('@'));
+        if claims && (gateways.is_empty() || gateways.iter().any(|gateway| gateway == names::MESH_GATEWAY)) {
+            check.error(format!("{path}.match[{i}].headers"), "routing by claims works only on gateways", "bind the VirtualService to a Gateway");
+        }
     }
     validate_action(rule, path, check);
     if let Some(rewrite) = &rule.rewrite {
@@ -145,6 +150,10 @@ fn validate_action(rule: &HTTPRoute, path: &str, check: &mut Check<'_>) {
     }
     if rule.redirect.is_some() && rule.fault.is_some() || rule.direct_response.is_some() && rule.fault.is_some() {
         check.error(format!("{path}.fault"), "a rule that answers by itself cannot inject faults", "remove fault");
+    }
+    let all_prefixes = rule.r#match.iter().all(|entry| matches!(&entry.uri, None | Some(StringMatch::Prefix(_))));
+    if rule.redirect.as_ref().is_some_and(|redirect| !redirect.prefix_rewrite.is_empty()) && !all_prefixes {
+        check.error(format!("{path}.redirect.prefixRewrite"), "prefixRewrite needs every uri match to be a prefix", "use redirect.uri, or prefix matches");
     }
     if let Some(redirect) = &rule.redirect {
         redirect::validate(redirect, &format!("{path}.redirect"), check);

@@ -14,8 +14,10 @@ use lateen_istio_api::{HTTPDirectResponse, HTTPRedirect, RedirectPortSelection};
 
 use crate::check::Check;
 
-/// Longest body of a direct response. Source: Envoy's default `max_direct_response_body_size_bytes`.
-const BODY_BYTES_MAX: usize = 4096;
+/// Longest body of a direct response; routes have to raise Envoy's `max_direct_response_body_size_bytes` to it. Source: Istio.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Size from which a body is worth a warning, since every proxy holds it. Source: Istio.
+const BODY_BYTES_LARGE: usize = 100 * 1024;
 
 /// Checks a redirect at `path`.
 pub fn validate(redirect: &HTTPRedirect, path: &str, check: &mut Check<'_>) {
@@ -46,6 +48,8 @@ pub fn validate_direct(response: &HTTPDirectResponse, path: &str, check: &mut Ch
     let size = body.map_or(0, |body| body.string.as_ref().or(body.bytes.as_ref()).map_or(0, String::len));
     if size > BODY_BYTES_MAX {
         check.error(format!("{path}.body"), format!("the body has {size} bytes"), format!("use at most {BODY_BYTES_MAX}"));
+    } else if size > BODY_BYTES_LARGE {
+        check.warn(format!("{path}.body"), format!("the body has {size} bytes, which every proxy keeps in memory"), "serve it from a backend");
     }
     if let Some(Err(())) = body.and_then(|body| body.bytes.as_deref()).map(|text| base64(text).ok_or(())) {
         check.error(format!("{path}.body.bytes"), "the bytes are not base64", "encode them as base64, or use string");

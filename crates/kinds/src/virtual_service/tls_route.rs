@@ -23,6 +23,10 @@ pub fn validate_tls(rule: &TLSRoute, hosts: &[String], path: &str, check: &mut C
         }
         for (j, sni) in entry.sni_hosts.iter().enumerate() {
             let path = format!("{path}.sniHosts[{j}]");
+            if sni.parse::<std::net::IpAddr>().is_ok() {
+                check.warn(path, format!("server names are never addresses, so \"{sni}\" matches nothing"), "use a host name");
+                continue;
+            }
             check.wildcard_host(&path, sni);
             if !hosts.iter().any(|host| Host::new(host).covers(&Host::new(sni))) {
                 check.error(path, format!("server name \"{sni}\" is covered by none of the hosts"), "add it to spec.hosts");

@@ -34,7 +34,7 @@ pub fn validate_entry(entry: &WorkloadEntry, path: &str, check: &mut Check<'_>) 
     if address.is_empty() && entry.network.is_empty() {
         check.error(format!("{path}.address"), "the endpoint has no address", "add an IP address or a host name");
     } else if let Some(socket) = address.strip_prefix("unix://") {
-        if !socket.starts_with('/') || !entry.ports.is_empty() {
+        if !socket.starts_with(['/', '@']) || !entry.ports.is_empty() {
             check.error(format!("{path}.address"), format!("\"{address}\" is no socket"), "use unix:// and an absolute path, without ports");
         }
     } else if !address.is_empty() && address.parse::<std::net::IpAddr>().is_err() && !is_dns_name(address) {
