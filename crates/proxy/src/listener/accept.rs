@@ -133,7 +133,8 @@ impl Arrival {
     /// Client's first bytes, or an upstream that speaks first.
     async fn race(&self, tcp: &TcpStream, wanted: Wanted, buffer: &mut Vec<u8>) -> io::Result<(Found, Option<tcp_proxy::Opened>)> {
         let quiet = if SPOKE_FIRST.with_borrow(|known| known.contains(&self.facts.local)) { Duration::ZERO } else { QUIET };
-        if tokio::time::timeout(quiet, tcp.readable()).await.is_ok() {
+        // `readable` may wake early; a look at the first byte does not.
+        if tokio::time::timeout(quiet, tcp.peek(&mut [0u8; 1])).await.is_ok() {
             return Ok((inspect::inspect(tcp, wanted, buffer).await?, None));
         }
         let Some(mut opened) = self.open_early().await else {
@@ -142,7 +143,7 @@ impl Arrival {
         tokio::select! {
             biased;
             found = inspect::inspect(tcp, wanted, buffer) => Ok((found?, Some(opened))),
-            _ = opened.readable() => {
+            () = opened.speaks() => {
                 SPOKE_FIRST.with_borrow_mut(|known| {
                     if known.len() < SPOKE_FIRST_MAX {
                         known.insert(self.facts.local);

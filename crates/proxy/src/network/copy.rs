@@ -34,12 +34,12 @@ pub enum Broken {
     Upstream(io::Error),
 }
 
-/// Copies until both directions ended.
+/// Copies until both directions ended. `said` was already read from `upstream` and goes down first.
 ///
 /// # Errors
 /// [`Broken`] with the first error of either side.
-pub async fn both_ways(downstream: &mut Stream, upstream: &mut Stream, buffers: &Buffers, moved: &Moved) -> Result<(), Broken> {
-    let (mut up, mut down) = (Direction::default(), Direction::default());
+pub async fn both_ways(downstream: &mut Stream, upstream: &mut Stream, said: Vec<u8>, buffers: &Buffers, moved: &Moved) -> Result<(), Broken> {
+    let (mut up, mut down) = (Direction::default(), Direction { held: said, ..Direction::default() });
     poll_fn(|cx| {
         let up_done = up.poll(cx, downstream, upstream, buffers, &moved.up);
         if let Poll::Ready(Err(fault)) = up_done {

@@ -6,7 +6,6 @@
 //! - Limits: `max_connect_attempts`, `idle_timeout`, `max_downstream_connection_duration`.
 //! - Not here: copying (`copy`), authorization (`rbac`).
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use lateen_plan::listener::{FilterChain, NetworkFilter, TcpProxy};
 use lateen_plan::names::Name;
+use tokio::io::AsyncReadExt;
 
 use super::copy::{self, Broken, Moved};
 use super::report::{Ending, TcpReport};
@@ -31,6 +31,8 @@ pub struct Opened {
     cluster: Rc<Cluster>,
     host: Rc<Host>,
     connection: Connection,
+    /// Bytes the upstream sent before anybody knew whom for.
+    said: Vec<u8>,
     _active: Active,
 }
 
@@ -40,14 +42,17 @@ impl Opened {
         Arc::ptr_eq(&self.chain, chain)
     }
 
-    /// Waits until the upstream sends something or ends.
-    ///
-    /// # Errors
-    /// The socket's error.
-    pub async fn readable(&mut self) -> io::Result<()> {
-        self.connection.stream.readable().await
+    /// Waits until the upstream says something or ends. What it says is kept and passed on first. TLS records without data, such as
+    /// session tickets, are not saying anything. Cancel-safe: bytes are taken only together with the answer.
+    pub async fn speaks(&mut self) {
+        self.said.reserve(FIRST_WORDS_BYTES);
+        // An end or an error counts as well: serving the connection will meet it again.
+        let _ = self.connection.stream.read_buf(&mut self.said).await;
     }
 }
+
+/// Room for a greeting.
+const FIRST_WORDS_BYTES: usize = 1024;
 
 /// Counts the connection as work of its endpoint until dropped.
 struct Active(Arc<SharedHost>);
@@ -116,7 +121,7 @@ pub async fn open(
         match connect::connect(worker, &cluster, &host, &PoolKey::default(), guard).await {
             Ok(connection) => {
                 cluster.report(worker, &host, Outcome::Connected);
-                return Ok(Opened { chain: Arc::clone(chain), cluster, host, connection, _active: active });
+                return Ok(Opened { chain: Arc::clone(chain), cluster, host, connection, said: Vec::new(), _active: active });
             }
             Err(error) => {
                 cluster.report(worker, &host, Outcome::LocalOriginFailure);
@@ -179,7 +184,7 @@ pub async fn serve(mut downstream: Downstream, proxy: Arc<TcpProxy>, early: Opti
         () = watched.refused() => Ending::PolicyChanged,
         () = idle(&moved, proxy.idle_timeout) => Ending::Idle,
         () = expired(proxy.max_downstream_connection_duration) => Ending::DurationTimeout,
-        outcome = copy::both_ways(&mut downstream.stream, &mut opened.connection.stream, &worker.buffers, &moved) => match outcome {
+        outcome = copy::both_ways(&mut downstream.stream, &mut opened.connection.stream, opened.said, &worker.buffers, &moved) => match outcome {
             Ok(()) => Ending::Finished,
             Err(Broken::Downstream(_)) => Ending::DownstreamBroke,
             Err(Broken::Upstream(_)) => Ending::UpstreamBroke,
