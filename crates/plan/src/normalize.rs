@@ -247,6 +247,7 @@ mod tests {
     fn outcome(rules: PathRules, path: &str) -> String {
         match applied(rules, path) {
             (PathVerdict::Unchanged, _) => path.into(),
+            (PathVerdict::Reject, _) => "400".into(),
             (_, new) => new,
         }
     }

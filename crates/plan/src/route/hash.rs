@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn one_header_is_hashed_with_xxh64() {
         let request = PlainRequest::get("h", "/").with("x-user", "jason");
-        let (got, made) = hash(&[header("x-user", false)], &request, &connection(), 0);
+        let policies = [header("x-user", false)];
+        let (got, made) = hash(&policies, &request, &connection(), 0);
         assert_eq!((got, made), (Some(xxh64(b"jason", 0)), None));
     }
 
