@@ -27,6 +27,8 @@ pub struct InjectOptions<'a> {
     pub cluster_id: &'a str,
     /// Worker threads of the proxy; 0 lets the proxy choose.
     pub concurrency: u32,
+    /// More variables for every proxy, such as `SECRET_TTL`.
+    pub environment: &'a [(String, String)],
 }
 
 /// The image whose entry point is the `lateen` program itself.
@@ -151,6 +153,7 @@ fn environment(pod: &Pod, workload: &str, probers: Value, options: &InjectOption
     if metadata.annotations.contains_key(annotations::PROXY_CONFIG) {
         env.push(value("PROXY_CONFIG_OVERRIDES", &note(annotations::PROXY_CONFIG)));
     }
+    env.extend(options.environment.iter().map(|(name, text)| value(name, text)));
     env
 }
 
@@ -230,7 +233,7 @@ mod tests {
     use super::*;
 
     fn options(mesh: &MeshConfig) -> InjectOptions<'_> {
-        InjectOptions { mesh, ca_address: "istiod.istio-system.svc:15012", discovery_address: "istiod.istio-system.svc:15012", cluster_id: "Kubernetes", concurrency: 0 }
+        InjectOptions { mesh, ca_address: "istiod.istio-system.svc:15012", discovery_address: "istiod.istio-system.svc:15012", cluster_id: "Kubernetes", concurrency: 0, environment: &[] }
     }
 
     fn pod() -> Pod {

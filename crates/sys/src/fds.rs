@@ -6,6 +6,7 @@
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use tokio::io::unix::AsyncFd;
 
 /// Descriptors in one message: three standard streams or the published listeners, with room.
 pub const FDS_MAX: usize = 8;
@@ -43,6 +44,16 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
         return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors came than one message may carry"));
     }
     Ok((message.bytes, fds))
+}
+
+/// A socket to wait on. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// When the socket cannot be made non-blocking or watched.
+pub fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and the result owns it.
+    Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
 #[cfg(test)]
