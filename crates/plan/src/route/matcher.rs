@@ -230,12 +230,11 @@ impl UriTemplate {
         let bad = |why: &str| Invalid::new("path_template", format!("`{template}` {why}"));
         let rest = template.strip_prefix('/').ok_or_else(|| bad("does not start with `/`"))?;
         let mut pattern = String::new();
-        let segments: Vec<&str> = rest.split('/').collect();
-        for (i, segment) in segments.iter().enumerate() {
+        let mut rest_taken = false;
+        for segment in rest.split('/') {
             pattern.push('/');
-            let last = i + 1 == segments.len();
             let inner = segment.strip_prefix('{').and_then(|s| s.find('}').map(|at| (&s[..at], &s[at + 1..])));
-            let (glob, suffix) = match (*segment, inner) {
+            let (glob, suffix) = match (segment, inner) {
                 ("*" | "{*}", _) => ("*", ""),
                 ("**" | "{**}", _) => ("**", ""),
                 (_, Some((name, suffix))) => (name.split_once('=').map_or("*", |(_, g)| g), suffix),
@@ -244,9 +243,12 @@ impl UriTemplate {
             };
             match glob {
                 "" => pattern.push_str(&regex::escape(segment)),
+                _ if rest_taken => return Err(bad("has an operator after `**`")),
                 "*" => pattern.push_str("[^/]+"),
-                "**" if last || !suffix.is_empty() => pattern.push_str(".*"),
-                "**" => return Err(bad("has `**` before the last segment")),
+                "**" => {
+                    rest_taken = true;
+                    pattern.push_str(".*");
+                }
                 _ => return Err(bad("has an unknown operator")),
             }
             pattern.push_str(&regex::escape(suffix));
@@ -307,6 +309,9 @@ mod tests {
         assert!(one.is_match(b"/a/b/c") && !one.is_match(b"/a/b/b/c"));
         let rest = UriTemplate::new("/a/{**}").unwrap();
         assert!(rest.is_match(b"/a/b/c"));
+        let ending = UriTemplate::new("/{**}/end").unwrap();
+        assert!(ending.is_match(b"/a/b/end") && !ending.is_match(b"/a/b"));
+        assert!(UriTemplate::new("/{**}/{*}").is_err());
     }
 
     #[test]
