@@ -170,7 +170,7 @@ fn make_namespaces(context: &Arc<Context>, key: &Key, pod: &Pod, ip: Ipv4Addr) -
     let rules = if is_intercepted { Some(interception::rules(&pod.metadata.annotations).map_err(|finding| finding.to_string())?) } else { None };
     let outer = outer_link(ip);
     let shown = context.shown_in(pod);
-    let view = View { pod, ip, volumes: &volumes, executable: &context.start.executable, programs: &context.programs(), shown: &shown };
+    let view = View { pod, ip, volumes: &volumes, executable: &context.start.executable, programs: context.hooks.programs, shown: &shown };
     let outside = context.network.root.net.as_fd();
     let made = Namespaces::create(|| {
         link::loopback_up()?;
@@ -523,10 +523,5 @@ impl Context {
     fn shown_in(&self, pod: &Pod) -> Vec<(PathBuf, PathBuf)> {
         let is_control = pod.metadata.namespace == names::ROOT_NAMESPACE && pod.metadata.labels.get(lateen_base::labels::APP).is_some_and(|app| app == names::ISTIOD);
         if is_control { vec![(self.start.options.state_dir.clone(), state_in_pod())] } else { Vec::new() }
-    }
-
-    /// Names of the links to this binary.
-    fn programs(&self) -> Vec<&'static str> {
-        self.hooks.programs.iter().copied().chain(["pilot-agent", "lateen"]).collect()
     }
 }
