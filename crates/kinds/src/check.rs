@@ -90,10 +90,8 @@ impl<'a> Check<'a> {
 
     /// A duration of at least a millisecond.
     pub fn duration(&mut self, path: &str, value: Option<GoDuration>) {
-        if let Some(value) = value {
-            if value.nanos < 1_000_000 {
-                self.error(path, format!("duration {value} is shorter than 1ms"), "use at least 1ms, or remove the field");
-            }
+        if let Some(value) = value.filter(|value| value.nanos < 1_000_000) {
+            self.error(path, format!("duration {value} is shorter than 1ms"), "use at least 1ms, or remove the field");
         }
     }
 

@@ -18,9 +18,17 @@ use crate::kind::{Body, Kind};
 /// One finding, with the path of the first field that does not fit.
 pub fn decode<K: Kind>(value: &Value) -> Result<Object<K::Spec>, Box<Finding>> {
     let name = object_name(value);
-    let fail = |finding: Finding| Box::new(finding.with_object(&name));
+    let source = value.pointer("/metadata/annotations").and_then(|all| all.get(annotations::SOURCE)).and_then(Value::as_str).and_then(location);
+    let fail = |finding: Box<Finding>| {
+        let finding = finding.with_object(&name);
+        Box::new(match &source {
+            Some(location) => finding.with_location(location.clone()),
+            None => finding,
+        })
+    };
     let Value::Object(fields) = value else {
-        return Err(fail(Finding::new(Code::InvalidValue, "an object must be a mapping").with_remedy("start the document with apiVersion and kind")));
+        let finding = Finding::new(Code::InvalidValue, "an object must be a mapping");
+        return Err(fail(Box::new(finding.with_remedy("start the document with apiVersion and kind"))));
     };
     let meta = meta(K::GVK.api_version(), K::GVK.kind, fields).map_err(fail)?;
     let spec = match K::BODY {
@@ -46,11 +54,11 @@ pub fn object_name(value: &Value) -> String {
 ///
 /// # Errors
 /// One finding, with the path of the first field that does not fit, and the nearest known name for an unknown field.
-pub fn typed<T: DeserializeOwned>(value: &Value, path: &str) -> Result<T, Finding> {
+pub fn typed<T: DeserializeOwned>(value: &Value, path: &str) -> Result<T, Box<Finding>> {
     serde_path_to_error::deserialize(without_nulls(value)).map_err(|error| {
         let inner = error.path().to_string();
         let message = error.inner().to_string();
-        explain(&join(path, &inner), &message)
+        Box::new(explain(&join(path, &inner), &message))
     })
 }
 
@@ -98,21 +106,22 @@ fn names_in_backticks(text: &str) -> Vec<&str> {
 }
 
 /// Istio objects have four fields at the top.
-fn only_known(fields: &Map<String, Value>) -> Result<(), Finding> {
+fn only_known(fields: &Map<String, Value>) -> Result<(), Box<Finding>> {
     const KNOWN: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
     match fields.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-        Some(key) => Err(unknown_field("", key, &KNOWN)),
+        Some(key) => Err(Box::new(unknown_field("", key, &KNOWN))),
         None => Ok(()),
     }
 }
 
-fn meta(api_version: String, kind: &str, fields: &Map<String, Value>) -> Result<Meta, Finding> {
+fn meta(api_version: String, kind: &str, fields: &Map<String, Value>) -> Result<Meta, Box<Finding>> {
     let metadata: ObjectMeta = match fields.get("metadata") {
         Some(value) => typed(value, "metadata")?,
         None => ObjectMeta::default(),
     };
     if metadata.name.is_empty() {
-        return Err(Finding::new(Code::InvalidValue, "the object has no name").with_path("metadata.name").with_remedy("add metadata.name"));
+        let finding = Finding::new(Code::InvalidValue, "the object has no name");
+        return Err(Box::new(finding.with_path("metadata.name").with_remedy("add metadata.name")));
     }
     let owner = metadata.owner_references.iter().find(|owner| owner.controller == Some(true)).or(metadata.owner_references.first());
     Ok(Meta {
@@ -156,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     fn error(spec: Value) -> Finding {
-        typed::<istio::VirtualService>(&spec, "spec").unwrap_err()
+        *typed::<istio::VirtualService>(&spec, "spec").unwrap_err()
     }
 
     #[test]

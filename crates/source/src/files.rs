@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lateen_base::{Code, Finding, Findings, Location, annotations, names};
+use lateen_kinds::decode::object_name;
 use lateen_kinds::{KindInfo, Scope};
 use serde_json::{Map, Value};
 
+use crate::snapshot;
 use crate::yaml::{self, Node, Place, PlaceOf};
 
 /// Size from which a file is refused. Kubernetes refuses objects of about the same size.
@@ -229,6 +231,11 @@ fn add(document: Node, file: &str, load: &mut Load) {
     for finding in (row.check)(&object) {
         load.findings.push(located(finding, &document, file));
     }
+    // The mesh's options are YAML inside YAML: their own places are lost, so the whole text is pointed at.
+    if let Some(Err(finding)) = snapshot::mesh_config_text(&object).map(snapshot::parse_mesh_config) {
+        let Place { line, column } = document.locate("data.mesh", PlaceOf::Value);
+        load.findings.push(finding.with_object(object_name(&object)).with_location(Location { file: file.to_owned(), line, column }));
+    }
     load.objects.push(Loaded { object, location, spans: Arc::new(document) });
 }
 
@@ -240,7 +247,7 @@ fn kind_of(fields: &Map<String, Value>) -> Result<&'static KindInfo, Box<Finding
             return Err(Box::new(Finding::new(Code::InvalidValue, message).with_path(field).with_remedy(format!("add {field}, such as {}", example(field)))));
         }
     }
-    let name = lateen_kinds::decode::object_name(&Value::Object(fields.clone()));
+    let name = object_name(&Value::Object(fields.clone()));
     lateen_kinds::find(text("apiVersion"), text("kind")).map_err(|finding| Box::new(finding.with_object(name)))
 }
 
@@ -284,7 +291,7 @@ fn located(finding: Finding, document: &Node, file: &str) -> Finding {
 fn duplicates(load: &mut Load) {
     let mut seen: BTreeMap<String, Location> = BTreeMap::new();
     for loaded in &load.objects {
-        let name = lateen_kinds::decode::object_name(&loaded.object);
+        let name = object_name(&loaded.object);
         let group = loaded.object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let key = format!("{group} {name}");
         match seen.get(&key) {
@@ -353,6 +360,13 @@ mod tests {
     fn a_semantic_error_is_shown_at_its_value() {
         let load = load_text(&format!("{RULE}    retries: {{attempts: -1}}\n"), "a.yaml");
         assert_eq!(codes(&load), [(Code::InvalidValue, 10, 25)]);
+    }
+
+    #[test]
+    fn mesh_options_are_checked_with_their_config_map() {
+        let load = load_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFil: /dev/stdout\n", "a.yaml");
+        assert_eq!(codes(&load), [(Code::UnknownField, 6, 5)]);
+        assert!(load.findings[0].remedy.contains("accessLogFile"), "{}", load.findings[0]);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl SnapshotBuilder {
         let (kind, key) = identity(object);
         let errors: Findings = kinds::validate(object).into_iter().filter(Finding::is_error).collect();
         let result = if errors.is_empty() { self.tables.upsert(&kind, object).map_err(|finding| vec![*finding]) } else { Err(errors) };
-        let result = result.and_then(|changed| Ok(self.read_mesh_config(&kind, &key, object)? | changed));
+        let result = result.and_then(|changed| Ok(self.read_mesh_config(object)? | changed));
         match result {
             Ok(changed) => {
                 self.refused.remove(&(kind, key));
@@ -149,10 +149,9 @@ impl SnapshotBuilder {
     }
 
     /// ConfigMap `istio` of the root namespace holds the mesh-wide options under the key `mesh`.
-    fn read_mesh_config(&mut self, kind: &str, key: &Key, object: &Value) -> Result<bool, Findings> {
-        let is_mesh_config = kind == "ConfigMap" && key.0 == names::ROOT_NAMESPACE && key.1 == "istio";
-        let Some(text) = object.pointer("/data/mesh").and_then(Value::as_str).filter(|_| is_mesh_config) else { return Ok(false) };
-        let fail = |finding: Finding| vec![finding.with_object(object_name(object))];
+    fn read_mesh_config(&mut self, object: &Value) -> Result<bool, Findings> {
+        let Some(text) = mesh_config_text(object) else { return Ok(false) };
+        let fail = |finding: Box<Finding>| vec![finding.with_object(object_name(object))];
         let config = parse_mesh_config(text).map_err(fail)?;
         let changed = config != self.tables.mesh_config;
         self.tables.mesh_config = config;
@@ -202,12 +201,19 @@ impl SnapshotBuilder {
 ///
 /// # Errors
 /// A finding with the path (below `data.mesh`) of the first field that does not fit.
-pub fn parse_mesh_config(text: &str) -> Result<MeshConfig, Finding> {
-    let documents = crate::yaml::parse(text, "mesh").map_err(|finding| *finding)?;
+pub fn parse_mesh_config(text: &str) -> Result<MeshConfig, Box<Finding>> {
+    let documents = crate::yaml::parse(text, "mesh")?;
     match documents.first() {
-        Some(document) => MeshConfig::from_json(document.to_json()).map_err(|error| explain("data.mesh", &error.to_string())),
+        Some(document) => MeshConfig::from_json(document.to_json()).map_err(|error| Box::new(explain("data.mesh", &error.to_string()))),
         None => Ok(MeshConfig::default()),
     }
+}
+
+/// The text of the mesh-wide options, if `object` is the ConfigMap that holds them.
+pub(crate) fn mesh_config_text(object: &Value) -> Option<&str> {
+    let (kind, (namespace, name)) = identity(object);
+    let is_mesh_config = kind == "ConfigMap" && namespace == names::ROOT_NAMESPACE && name == kinds::kubernetes::MESH_CONFIG_MAP;
+    object.pointer("/data/mesh").and_then(Value::as_str).filter(|_| is_mesh_config)
 }
 
 fn identity(object: &Value) -> (String, Key) {

@@ -59,6 +59,8 @@ pub enum Tree {
 pub fn parse(text: &str, file: &str) -> Result<Vec<Node>, Box<Finding>> {
     let options = serde_saphyr::options! {
         with_snippet: false,
+        // kubectl reads YAML 1.1, where 0644 is octal; file modes are written so.
+        legacy_octal_numbers: true,
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: NODES_MAX, max_aliases: ALIASES_MAX, max_merge_keys: ALIASES_MAX, max_total_scalar_bytes: SCALAR_BYTES_MAX },
     };
     let nodes: Vec<Spanned<Raw>> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Box::new(finding(&error, file)))?;
@@ -306,6 +308,11 @@ mod tests {
     fn numbers_and_text_stay_apart() {
         let value = one("a: 2\nb: \"2\"\nc: 1.5\nd: true\ne: null\n8080: x\n").to_json();
         assert_eq!(value, serde_json::json!({"a": 2, "b": "2", "c": 1.5, "d": true, "e": null, "8080": "x"}));
+    }
+
+    #[test]
+    fn file_modes_are_octal() {
+        assert_eq!(one("mode: 0400\n").to_json(), serde_json::json!({"mode": 256}));
     }
 
     #[test]

@@ -273,7 +273,7 @@ fn is_path(value: &str) -> bool {
     let segments: Vec<&str> = value.split('/').collect();
     let fits = |segment: &&str| matches!(*segment, "{*}" | "{**}") || !segment.contains(['{', '}', '*']);
     let after_double = segments.iter().skip_while(|segment| **segment != "{**}").skip(1);
-    value.starts_with('/') && segments.iter().all(|segment| fits(segment)) && after_double.clone().all(|segment| !matches!(*segment, "{*}" | "{**}"))
+    value.starts_with('/') && segments.iter().all(fits) && after_double.clone().all(|segment| !matches!(*segment, "{*}" | "{**}"))
 }
 
 fn validate_condition(condition: &Condition, path: &str, check: &mut Check<'_>) {
@@ -284,10 +284,11 @@ fn validate_condition(condition: &Condition, path: &str, check: &mut Check<'_>) 
     if condition.values.is_empty() && condition.not_values.is_empty() {
         check.error(path, "the condition has no values", "add values or notValues");
     }
-    if let Attribute::Header(name) = &attribute {
-        if !is_header_name(name) && !name.starts_with(':') {
+    match &attribute {
+        Attribute::Header(name) if !is_header_name(name) && !name.starts_with(':') => {
             check.error(format!("{path}.key"), format!("\"{name}\" is not a header name"), "use the name alone, such as request.headers[end-user]");
         }
+        _ => {}
     }
     for (field, values) in [("values", &condition.values), ("notValues", &condition.not_values)] {
         let path = format!("{path}.{field}");

@@ -100,7 +100,7 @@ pub fn validate_retry_budget(budget: &RetryBudget, path: &str, check: &mut Check
     if let Some(percent) = budget.percent {
         check.percent(&format!("{path}.percent"), percent);
     }
-    check.not_enforced(path);
+    check.duration(&format!("{path}.budgetInterval"), budget.budget_interval);
 }
 
 /// Writes thresholds, timeouts and keepalive into `cluster`. `mesh_timeout` is `MeshConfig.connectTimeout`.

@@ -88,10 +88,9 @@ fn validate_hash(consistent: &ConsistentHashLB, path: &str, check: &mut Check<'_
     if consistent.minimum_ring_size > RING_SIZE_MAX || consistent.ring_hash.as_ref().is_some_and(|ring| ring.minimum_ring_size > RING_SIZE_MAX) {
         check.error(path, "the ring is too large", format!("use at most {RING_SIZE_MAX}"));
     }
-    if let Some(size) = consistent.maglev.as_ref().map(|maglev| maglev.table_size).filter(|size| *size != 0) {
-        if size > TABLE_SIZE_MAX || !is_prime(size) {
-            check.error(format!("{path}.maglev.tableSize"), format!("{size} is no prime of at most {TABLE_SIZE_MAX}"), "use a prime, such as 65537");
-        }
+    let table = consistent.maglev.as_ref().map(|maglev| maglev.table_size).filter(|size| *size != 0);
+    if let Some(size) = table.filter(|size| *size > TABLE_SIZE_MAX || !is_prime(*size)) {
+        check.error(format!("{path}.maglev.tableSize"), format!("{size} is no prime of at most {TABLE_SIZE_MAX}"), "use a prime, such as 65537");
     }
 }
 

@@ -35,9 +35,6 @@ pub fn validate(server: &Server, protocol: &str, path: &str, check: &mut Check<'
     validate_versions(tls, &path, check);
     let fields = [
         ("caCrl", !tls.ca_crl.is_empty()),
-        ("credentialNames", !tls.credential_names.is_empty()),
-        ("caCertCredentialName", !tls.ca_cert_credential_name.is_empty()),
-        ("tlsCertificates", !tls.tls_certificates.is_empty()),
         ("verifyCertificateSpki", !tls.verify_certificate_spki.is_empty()),
         ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
         ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),

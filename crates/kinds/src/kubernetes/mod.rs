@@ -8,12 +8,15 @@ pub mod pod;
 pub mod service;
 pub mod workload;
 
-use lateen_base::Findings;
+use lateen_base::{Findings, names};
 use lateen_kube_api as kube;
 use lateen_mesh::{Object, Snapshot};
 
 use crate::check::Check;
 use crate::kind::{Body, Gvk, Kind, Scope};
+
+/// ConfigMap of the root namespace whose key `mesh` holds MeshConfig.
+pub const MESH_CONFIG_MAP: &str = "istio";
 
 /// Kind Node.
 pub enum NodeKind {}
@@ -64,7 +67,12 @@ impl Kind for ConfigMapKind {
         &mesh.config_maps
     }
     fn validate(_: &Object<kube::ConfigMap>, _: &mut Findings) {}
-    fn analyze(_: &Object<kube::ConfigMap>, _: &Snapshot, _: &mut Findings) {}
+    fn analyze(object: &Object<kube::ConfigMap>, mesh: &Snapshot, findings: &mut Findings) {
+        if object.meta.namespace == names::ROOT_NAMESPACE && object.meta.name == MESH_CONFIG_MAP {
+            let mut check = Check::new(&object.meta, findings);
+            mesh.mesh_config.unused.keys().for_each(|field| check.not_enforced(format!("data.mesh.{field}")));
+        }
+    }
 }
 
 impl Kind for SecretKind {

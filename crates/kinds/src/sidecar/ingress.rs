@@ -1,9 +1,10 @@
 //! Ingress listeners of a Sidecar: ports of the workload that are described by hand.
 //!
 //! - Reads: `Sidecar.ingress[]`.
-//! - Limits: read and checked; not enforced yet, which a finding says.
+//! - Twin: `compile/src/cluster/inbound.rs`, which follows `defaultEndpoint`.
+//! - Limits: `tls`, `bind` and `captureMode` are not enforced yet, which a finding says.
 
-use lateen_istio_api::{IstioIngressListener, ServerTLSMode, ServerTLSSettings, Sidecar};
+use lateen_istio_api::{CaptureMode, IstioIngressListener, ServerTLSMode, ServerTLSSettings, Sidecar};
 
 use crate::check::Check;
 
@@ -27,7 +28,8 @@ pub fn validate(spec: &Sidecar, check: &mut Check<'_>) {
         if let Some(pool) = &ingress.connection_pool {
             crate::destination_rule::connection_pool::validate(pool, &format!("{path}.connectionPool"), check);
         }
-        check.not_enforced(&path);
+        let fields = [("tls", ingress.tls.is_some()), ("bind", !ingress.bind.is_empty()), ("captureMode", ingress.capture_mode != CaptureMode::Default)];
+        check.not_enforced_if(&path, &fields);
     }
     if let Some(pool) = &spec.inbound_connection_pool {
         crate::destination_rule::connection_pool::validate(pool, "spec.inboundConnectionPool", check);

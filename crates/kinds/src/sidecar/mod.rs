@@ -3,7 +3,7 @@
 //! - Reads: `networking.istio.io` Sidecar.
 //! - Twin: `compile/src/view.rs`, which applies it.
 //! - Rule: `egress[].hosts` entries are `namespace/host`, where the namespace may be `.`, `*` or `~` and the host a wildcard.
-//! - Limits: `ingress` and listeners of `egress` with their own port are not enforced yet.
+//! - Limits: listeners of `egress` with a port of their own narrow nothing; their hosts count.
 
 pub mod ingress;
 
@@ -47,7 +47,6 @@ impl Kind for SidecarKind {
             check.not_enforced_if(&path, &[("port", egress.port.is_some()), ("bind", !egress.bind.is_empty())]);
         }
         ingress::validate(spec, &mut check);
-        check.not_enforced_if("spec", &[("inboundConnectionPool", spec.inbound_connection_pool.is_some())]);
         if let Some(policy) = &spec.outbound_traffic_policy {
             if policy.egress_proxy.as_ref().is_some_and(|proxy| proxy.port.is_none()) {
                 check.error("spec.outboundTrafficPolicy.egressProxy.port", "the egress proxy has no port", "add port.number");

@@ -2,14 +2,18 @@
 //!
 //! - Reads: `telemetry.istio.io` Telemetry.
 //! - Twin: `compile/src/access_log.rs`.
-//! - Limits: `accessLogging` with a provider and `disabled` is enforced; filters, metric overrides and tracing are reported as not enforced.
+//! - Limits: of `accessLogging` the built-in provider and `disabled` are enforced; other providers, filters, metric overrides and tracing
+//!   are reported as not enforced.
 
 use lateen_base::Findings;
-use lateen_istio_api::Telemetry;
+use lateen_istio_api::{Telemetry, WorkloadMode};
 use lateen_mesh::{Object, Snapshot};
 
 use crate::check::Check;
 use crate::kind::{Gvk, Kind};
+
+/// The provider that every mesh has: the proxy's own log file. Source: Istio's built-in extension provider.
+const ENVOY_PROVIDER: &str = "envoy";
 
 /// The kind.
 pub enum TelemetryKind {}
@@ -32,7 +36,10 @@ impl Kind for TelemetryKind {
                 let message = format!("\"{}\" is not a CEL expression: brackets or quotes do not pair up", filter.expression);
                 check.error(format!("spec.accessLogging[{i}].filter.expression"), message, "write one such as response.code >= 400");
             }
-            check.not_enforced_if(&format!("spec.accessLogging[{i}]"), &[("filter", logging.filter.is_some())]);
+            let partial = logging.r#match.as_ref().is_some_and(|selector| selector.mode != WorkloadMode::ClientAndServer);
+            let elsewhere = logging.providers.iter().any(|provider| provider.name != ENVOY_PROVIDER);
+            let fields = [("filter", logging.filter.is_some()), ("match", partial), ("providers", elsewhere)];
+            check.not_enforced_if(&format!("spec.accessLogging[{i}]"), &fields);
         }
         for (i, tracing) in spec.tracing.iter().enumerate() {
             if let Some(percent) = tracing.random_sampling_percentage {

@@ -44,7 +44,7 @@ impl Kind for VirtualServiceKind {
             check.error("spec", "the VirtualService has no rules", "add http, tls or tcp");
         }
         for (i, rule) in spec.http.iter().enumerate() {
-            validate_http(rule, &spec.gateways, &format!("spec.http[{i}]"), &mut check);
+            validate_http(rule, spec, &format!("spec.http[{i}]"), &mut check);
         }
         for (i, rule) in spec.tls.iter().enumerate() {
             tls_route::validate_tls(rule, &spec.hosts, &format!("spec.tls[{i}]"), &mut check);
@@ -65,8 +65,6 @@ fn validate_hosts(spec: &VirtualService, check: &mut Check<'_>) {
     // A VirtualService without hosts is one that others delegate to.
     if spec.hosts.is_empty() && (!spec.gateways.is_empty() || !spec.tls.is_empty() || !spec.tcp.is_empty()) {
         check.error("spec.hosts", "the VirtualService has no hosts", "add the hosts whose requests it routes");
-    } else if spec.hosts.is_empty() {
-        check.not_enforced("spec.hosts");
     }
     for (i, host) in spec.hosts.iter().enumerate() {
         let path = format!("spec.hosts[{i}]");
@@ -102,15 +100,15 @@ fn validate_gateways(spec: &VirtualService, check: &mut Check<'_>) {
     }
 }
 
-fn validate_http(rule: &HTTPRoute, gateways: &[String], path: &str, check: &mut Check<'_>) {
+fn validate_http(rule: &HTTPRoute, spec: &VirtualService, path: &str, check: &mut Check<'_>) {
     for (i, entry) in rule.r#match.iter().enumerate() {
         http_match::validate(entry, &format!("{path}.match[{i}]"), check);
         let claims = entry.headers.keys().chain(entry.without_headers.keys()).any(|name| name.starts_with('@'));
-        if claims && (gateways.is_empty() || gateways.iter().any(|gateway| gateway == names::MESH_GATEWAY)) {
+        if claims && (spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == names::MESH_GATEWAY)) {
             check.error(format!("{path}.match[{i}].headers"), "routing by claims works only on gateways", "bind the VirtualService to a Gateway");
         }
     }
-    validate_action(rule, path, check);
+    validate_action(rule, spec, path, check);
     if let Some(rewrite) = &rule.rewrite {
         rewrite::validate(rewrite, &format!("{path}.rewrite"), check);
     }
@@ -132,7 +130,7 @@ fn validate_http(rule: &HTTPRoute, gateways: &[String], path: &str, check: &mut 
 }
 
 /// A rule does one thing: route, redirect, answer or delegate.
-fn validate_action(rule: &HTTPRoute, path: &str, check: &mut Check<'_>) {
+fn validate_action(rule: &HTTPRoute, spec: &VirtualService, path: &str, check: &mut Check<'_>) {
     let actions = [
         ("route", !rule.route.is_empty()),
         ("redirect", rule.redirect.is_some()),
@@ -161,8 +159,8 @@ fn validate_action(rule: &HTTPRoute, path: &str, check: &mut Check<'_>) {
     if let Some(response) = &rule.direct_response {
         redirect::validate_direct(response, &format!("{path}.directResponse"), check);
     }
-    if rule.delegate.is_some() {
-        check.not_enforced(format!("{path}.delegate"));
+    if rule.delegate.is_some() && spec.hosts.is_empty() {
+        check.error(format!("{path}.delegate"), "a VirtualService without hosts cannot delegate on", "add hosts, or route here");
     }
     for (i, route) in rule.route.iter().enumerate() {
         let path = format!("{path}.route[{i}]");

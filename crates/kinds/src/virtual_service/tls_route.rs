@@ -42,7 +42,9 @@ pub fn validate_tcp(rule: &TCPRoute, path: &str, check: &mut Check<'_>) {
     for (i, entry) in rule.r#match.iter().enumerate() {
         let path = format!("{path}.match[{i}]");
         validate_l4(entry, &path, check);
-        check.not_enforced_if(&path, &[("sourceSubnet", !entry.source_subnet.is_empty())]);
+        if !entry.source_subnet.is_empty() && !is_ip_or_cidr(&entry.source_subnet) {
+            check.error(format!("{path}.sourceSubnet"), format!("\"{}\" is no address block", entry.source_subnet), "use a form such as 10.1.0.0/16");
+        }
     }
     validate_routes(&rule.route, path, check);
 }
