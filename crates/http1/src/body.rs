@@ -71,8 +71,10 @@ impl BodyDecoder {
     /// # Errors
     /// [`ParseError::ChunkSize`], [`ParseError::ChunkEnd`] or [`ParseError::Trailer`] for broken chunked coding.
     pub fn decode(&mut self, input: &[u8]) -> Result<Piece, ParseError> {
+        if self.is_done() {
+            return Ok(Piece::End { consumed: 0 });
+        }
         match self {
-            Self::Length(0) => Ok(Piece::End { consumed: 0 }),
             _ if input.is_empty() => Ok(Piece::More { consumed: 0 }),
             Self::Length(left) => {
                 let take = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
@@ -126,6 +128,13 @@ mod tests {
         assert_eq!(decoder.decode(b"abcGET"), Ok(Piece::Data { range: 0..3, consumed: 3 }));
         assert_eq!(decoder.decode(b"GET"), Ok(Piece::End { consumed: 0 }));
         assert!(decoder.is_done());
+    }
+
+    #[test]
+    fn the_end_stays_the_end() {
+        let mut decoder = BodyDecoder::new(Framing::Chunked);
+        assert_eq!(decoder.decode(b"0\r\n\r\n"), Ok(Piece::End { consumed: 5 }));
+        assert_eq!(decoder.decode(b""), Ok(Piece::End { consumed: 0 }));
     }
 
     #[test]

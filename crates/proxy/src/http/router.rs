@@ -88,6 +88,7 @@ pub(crate) async fn forward(stream: &mut Stream<'_>, target: &Target<'_>, mut do
         let again = retries.next(&failure, &replay, &target.cluster, &mut stream.info, &worker);
         let Some(wait) = again else { return Some(answer_for(&failure, &stream.info)) };
         tried.push(host);
+        timers.attempt_ended();
         match pause(wait, timers, &mut down).await {
             None => timers.attempt_begins(),
             Some(failure) => return Some(answer_for(&failure, &stream.info)),

@@ -48,6 +48,11 @@ impl Timers {
         }
     }
 
+    /// An attempt has ended: while waiting for the next one no attempt's time runs.
+    pub(crate) fn attempt_ended(&mut self) {
+        self.try_from = None;
+    }
+
     /// A new attempt begins; its time runs from the end of the request or from now.
     pub(crate) fn attempt_begins(&mut self) {
         self.try_from = self.route_from.map(|_| Instant::now());
