@@ -1,7 +1,7 @@
 //! Pods: containers, probes, environment and volumes.
 //!
 //! - Reads: `v1` Pod and every pod template.
-//! - Twin: `local/src/pod/`, which runs them; `inject/`, which adds the sidecar.
+//! - Twin: `local/src/supervisor/pod/`, which runs them; `inject/`, which adds the sidecar.
 //! - Limits: fields typed as JSON (`resources`, `securityContext`, `affinity` …) are read, kept and not acted on.
 #![allow(missing_docs, reason = "fields carry Kubernetes' own names, documented at kubernetes.io/docs/reference/kubernetes-api")]
 

@@ -1,7 +1,7 @@
 //! Deployments and ReplicaSets: how many pods of which shape.
 //!
 //! - Reads: objects of `apps/v1`.
-//! - Twin: `local/src/controllers/`, which makes pods of them.
+//! - Twin: `local/src/supervisor/controllers/`, which makes pods of them.
 //! - Limits: `strategy` is read and not acted on.
 #![allow(missing_docs, reason = "fields carry Kubernetes' own names, documented at kubernetes.io/docs/reference/kubernetes-api")]
 

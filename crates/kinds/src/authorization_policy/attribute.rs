@@ -2,7 +2,7 @@
 //!
 //! - Reads: `from`, `to` and `when` of a rule.
 //! - Writes: one permission or principal of `config.rbac.v3` for each value.
-//! - Twin: `plan/src/rbac.rs`, which knows the same attributes.
+//! - Twin: `plan/src/rbac/`, which knows the same attributes.
 //! - Rule: attributes of HTTP have no meaning on a TCP port: asking for one there is [`NoMatch::HttpOnly`].
 
 use lateen_base::{SpiffeId, names};

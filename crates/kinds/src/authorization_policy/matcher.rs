@@ -1,7 +1,7 @@
 //! Values of policies as Envoy's matchers: exact, `prefix*`, `*suffix` and `*`.
 //!
 //! - Reads: strings of `from`, `to` and `when`.
-//! - Twin: `plan/src/rbac.rs`, which tries them.
+//! - Twin: `plan/src/rbac/`, which tries them.
 //! - Rule: `*` asks for a non-empty value, never for an absent one. What becomes part of a regular expression is escaped first.
 
 use lateen_envoy_api::envoy::config::core::v3::CidrRange;

@@ -2,7 +2,7 @@
 //!
 //! - Reads: the AuthorizationPolicies of one workload.
 //! - Writes: `extensions.filters.http.rbac.v3.RBAC` and `extensions.filters.network.rbac.v3.RBAC`.
-//! - Twin: `plan/src/rbac.rs`, which decides.
+//! - Twin: `plan/src/rbac/`, which decides.
 //! - Rule: CUSTOM, then AUDIT, then DENY, then ALLOW. Policies marked as dry run go to the shadow rules, which are counted and not enforced.
 //! - Limits: CUSTOM has no external authorizer here: what such a policy would ask about is denied.
 

@@ -2,7 +2,7 @@
 //!
 //! - Reads: `AuthorizationPolicy.rules[]`.
 //! - Writes: one `config.rbac.v3.Policy`.
-//! - Twin: `plan/src/rbac.rs`, which decides.
+//! - Twin: `plan/src/rbac/`, which decides.
 //! - Rule: on a TCP port an allowing rule that asks for HTTP is dropped, so that it never allows more than was meant; a denying rule
 //!   keeps what it can ask there, so that it never denies less.
 

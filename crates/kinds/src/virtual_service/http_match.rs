@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].match[]`.
 //! - Writes: `config.route.v3.RouteMatch`.
-//! - Twin: `plan/src/http_match.rs`, which tries them.
+//! - Twin: `plan/src/route/matcher.rs`, which tries them.
 //! - Rule: list entries are alternatives, parts of one entry must all hold; `{}` asks only for presence; `/foo` as a prefix also takes `/foobar`.
 //! - Not here: which sources and gateways an entry is for: [`applies_to`] says it, `compile` leaves the entry out.
 

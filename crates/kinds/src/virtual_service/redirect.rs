@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].redirect` and `directResponse`.
 //! - Writes: `RedirectAction` and `DirectResponseAction`.
-//! - Twin: `plan/src/redirect.rs`, which answers.
+//! - Twin: `plan/src/route/decide.rs`, which answers.
 //! - Rule: the code is 301 unless given; a `uri` that starts with `%PREFIX()%` keeps what follows the matched prefix.
 
 use lateen_envoy_api::envoy::config::core::v3::{DataSource, data_source::Specifier};
