@@ -243,3 +243,140 @@ fn merged<'a>(mut rules: impl Iterator<Item = &'a Object<istio::DestinationRule>
     }
     Some(Object { meta: first.meta.clone(), spec: spec.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Meta, Parts};
+    use serde_json::json;
+
+    fn object<T: serde::de::DeserializeOwned>(namespace: &str, name: &str, created: &str, spec: serde_json::Value) -> Object<T> {
+        let meta = Meta { name: name.into(), namespace: namespace.into(), creation_timestamp: created.into(), ..Meta::default() };
+        Object::new(meta, serde_json::from_value(spec).unwrap())
+    }
+
+    fn service(namespace: &str, name: &str) -> Object<lateen_kube_api::Service> {
+        object(namespace, name, "", json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "http", "port": 80}]}}))
+    }
+
+    fn rule_name(snapshot: &Snapshot, client: &str) -> Option<String> {
+        let host = Host::new("web.shop.svc.cluster.local");
+        let service = snapshot.service(&host, client)?;
+        snapshot.destination_rule(service, client, &BTreeMap::new()).map(|rule| rule.meta.name.clone())
+    }
+
+    #[test]
+    fn the_clients_own_rule_wins_over_the_services() {
+        let host = "web.shop.svc.cluster.local";
+        let snapshot = Snapshot::new(Parts {
+            kube_services: vec![service("shop", "web")],
+            destination_rules: vec![
+                object("istio-system", "root", "1", json!({"host": host})),
+                object("shop", "service", "1", json!({"host": host})),
+                object("client", "client", "1", json!({"host": host})),
+            ],
+            ..Parts::default()
+        });
+        assert_eq!(rule_name(&snapshot, "client").as_deref(), Some("client"));
+        assert_eq!(rule_name(&snapshot, "other").as_deref(), Some("service"));
+    }
+
+    #[test]
+    fn a_rule_that_is_not_exported_is_not_found_elsewhere() {
+        let snapshot = Snapshot::new(Parts {
+            kube_services: vec![service("shop", "web")],
+            destination_rules: vec![object("shop", "private", "1", json!({"host": "web", "exportTo": ["."]}))],
+            ..Parts::default()
+        });
+        assert_eq!(rule_name(&snapshot, "shop").as_deref(), Some("private"));
+        assert_eq!(rule_name(&snapshot, "other"), None);
+    }
+
+    #[test]
+    fn the_most_specific_host_replaces_a_wildcard() {
+        let snapshot = Snapshot::new(Parts {
+            kube_services: vec![service("shop", "web")],
+            destination_rules: vec![
+                object("shop", "all", "1", json!({"host": "*.shop.svc.cluster.local"})),
+                object("shop", "web", "2", json!({"host": "web"})),
+            ],
+            ..Parts::default()
+        });
+        assert_eq!(rule_name(&snapshot, "shop").as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn rules_for_one_host_share_their_subsets() {
+        let subset = |name: &str| json!({"host": "web", "subsets": [{"name": name, "labels": {"version": name}}]});
+        let snapshot = Snapshot::new(Parts {
+            kube_services: vec![service("shop", "web")],
+            destination_rules: vec![object("shop", "b", "2", subset("v2")), object("shop", "a", "1", subset("v1"))],
+            ..Parts::default()
+        });
+        let web = snapshot.service(&Host::new("web.shop.svc.cluster.local"), "shop").unwrap();
+        let rule = snapshot.destination_rule(web, "shop", &BTreeMap::new()).unwrap();
+        assert_eq!(rule.spec.subsets.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["v1", "v2"]);
+    }
+
+    #[test]
+    fn a_port_overrides_workload_namespace_and_mesh() {
+        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let snapshot = Snapshot::new(Parts {
+            peer_authentications: vec![
+                object("istio-system", "mesh", "1", json!({"mtls": {"mode": "STRICT"}})),
+                object("shop", "home", "1", json!({"mtls": {"mode": "PERMISSIVE"}})),
+                object("shop", "web", "1", json!({"selector": {"matchLabels": {"app": "web"}}, "mtls": {"mode": "UNSET"}, "portLevelMtls": {"8080": {"mode": "DISABLE"}}})),
+            ],
+            ..Parts::default()
+        });
+        assert_eq!(snapshot.mtls_mode("shop", &labels, 8080), MtlsMode::Disable);
+        assert_eq!(snapshot.mtls_mode("shop", &labels, 9090), MtlsMode::Permissive);
+        assert_eq!(snapshot.mtls_mode("other", &labels, 8080), MtlsMode::Strict);
+    }
+
+    #[test]
+    fn of_two_policies_with_equal_claim_the_older_decides() {
+        let mode = |mode: &str| json!({"mtls": {"mode": mode}});
+        let snapshot = Snapshot::new(Parts {
+            peer_authentications: vec![object("shop", "a", "2026-01-02T00:00:00Z", mode("DISABLE")), object("shop", "b", "2026-01-01T00:00:00Z", mode("STRICT"))],
+            ..Parts::default()
+        });
+        assert_eq!(snapshot.mtls_mode_default("shop", &BTreeMap::new()), MtlsMode::Strict);
+    }
+
+    #[test]
+    fn a_rule_without_gateways_is_for_the_mesh() {
+        let snapshot = Snapshot::new(Parts {
+            virtual_services: vec![
+                object("shop", "mesh", "1", json!({"hosts": ["web"]})),
+                object("shop", "edge", "1", json!({"hosts": ["web"], "gateways": ["gw"]})),
+            ],
+            ..Parts::default()
+        });
+        let names = |gateway: &str| snapshot.virtual_services(gateway, "shop").map(|o| o.meta.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names("mesh"), ["mesh"]);
+        assert_eq!(names("shop/gw"), ["edge"]);
+    }
+
+    #[test]
+    fn policies_of_the_root_namespace_come_first() {
+        let snapshot = Snapshot::new(Parts {
+            authorization_policies: vec![object("shop", "own", "1", json!({})), object("istio-system", "root", "2", json!({})), object("other", "no", "1", json!({}))],
+            ..Parts::default()
+        });
+        let found = snapshot.authorization_policies_of("shop", &BTreeMap::new());
+        assert_eq!(found.iter().map(|o| o.meta.name.as_str()).collect::<Vec<_>>(), ["root", "own"]);
+    }
+
+    #[test]
+    fn a_kubernetes_service_hides_a_service_entry_of_its_name() {
+        let snapshot = Snapshot::new(Parts {
+            kube_services: vec![service("shop", "web")],
+            service_entries: vec![object("shop", "fake", "0", json!({"hosts": ["web.shop.svc.cluster.local"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}))],
+            ..Parts::default()
+        });
+        let host = Host::new("web.shop.svc.cluster.local");
+        assert_eq!(snapshot.service(&host, "shop").map(|s| s.registry), Some(Registry::Kubernetes));
+        assert_eq!(snapshot.visible_services("shop").len(), 1);
+    }
+}

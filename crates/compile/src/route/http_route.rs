@@ -1,7 +1,7 @@
 //! One rule of a VirtualService → the routes it makes, in order.
 //!
 //! - Reads: `VirtualService.http[]`.
-//! - Twin: `plan/src/route.rs`, which tries them.
+//! - Twin: `plan/src/route/mod.rs`, which tries them.
 //! - Rule: every field's meaning comes from `kinds/src/virtual_service/`; here the fragments are put together.
 //! - Rule: the first route that takes every request ends the list.
 //! - Limits: `delegate` is resolved one level deep, as in Istio.
