@@ -61,7 +61,7 @@ pub fn gateway_container(metadata: &ObjectMeta, workload: &str, options: &Inject
     let pod = Pod { metadata: metadata.clone(), ..Pod::default() };
     let mut container = proxy_container(&pod, workload, json!({}), options);
     container.args = vec!["sidecar".into(), "--router".into()];
-    container.ports.extend([port("http2", ports::GATEWAY_HTTP), port("https", ports::GATEWAY_HTTPS)]);
+    container.ports.extend([port("status-port", ports::HEALTH), port("http2", ports::GATEWAY_HTTP), port("https", ports::GATEWAY_HTTPS)]);
     (container, volumes())
 }
 
