@@ -107,27 +107,39 @@ fn sync_status(entry: &Entry, version: Option<&str>) -> Value {
         "types": status.iter().map(|(url, s)| (types::short(url).to_owned(), type_status(s))).collect::<BTreeMap<_, _>>(),
     });
     // The flat fields istiod's own page has.
-    for (url, word) in [(types::CLUSTER, "cluster"), (types::ENDPOINT, "endpoint"), (types::LISTENER, "listener"), (types::ROUTE, "route")] {
+    for (url, word) in FLAT {
         if let (Some(s), Some(row)) = (status.get(url), row.as_object_mut()) {
             row.insert(format!("{word}_sent"), Value::from(s.nonce_sent.clone()));
             row.insert(format!("{word}_acked"), Value::from(s.nonce_acked.clone()));
+            row.insert(format!("{word}_status"), Value::from(word_of(s)));
         }
     }
     row
 }
 
-fn type_status(status: &TypeStatus) -> Value {
-    let word = if status.error.is_some() {
+/// Types that have fields of their own in a row, and what these start with.
+const FLAT: [(&str, &str); 5] = [
+    (types::CLUSTER, "cluster"),
+    (types::ENDPOINT, "endpoint"),
+    (types::LISTENER, "listener"),
+    (types::ROUTE, "route"),
+    (types::EXTENSION_CONFIG, "extensionconfig"),
+];
+
+/// The word for how a type stands. A proxy that came back with everything it needs was sent nothing and is in step.
+fn word_of(status: &TypeStatus) -> &'static str {
+    if status.error.is_some() {
         "NACKED"
-    } else if status.nonce_sent.is_empty() {
-        "NOT SENT"
     } else if status.nonce_sent == status.nonce_acked {
-        "SYNCED"
+        if status.nonce_sent.is_empty() && status.resources == 0 { "NOT SENT" } else { "SYNCED" }
     } else {
         "STALE"
-    };
+    }
+}
+
+fn type_status(status: &TypeStatus) -> Value {
     json!({
-        "status": word,
+        "status": word_of(status),
         "nonce_sent": status.nonce_sent, "nonce_acked": status.nonce_acked,
         "version_sent": status.version_sent, "version_acked": status.version_acked,
         "error": status.error, "resources": status.resources, "names": status.names, "wildcard": status.wildcard,
@@ -200,4 +212,26 @@ async fn endpointz(State(debug): State<Debug>) -> Json<Value> {
         json!({"hostname": s.hostname.to_string(), "endpoints": endpoints})
     });
     Json(rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(sent: &str, acked: &str, resources: usize, error: Option<&str>) -> TypeStatus {
+        TypeStatus { nonce_sent: sent.into(), nonce_acked: acked.into(), resources, error: error.map(str::to_owned), ..Default::default() }
+    }
+
+    #[test]
+    fn each_state_has_its_word() {
+        assert_eq!(word_of(&status("", "", 0, None)), "NOT SENT");
+        assert_eq!(word_of(&status("2", "1", 1, None)), "STALE");
+        assert_eq!(word_of(&status("2", "2", 1, None)), "SYNCED");
+        assert_eq!(word_of(&status("2", "1", 1, Some("bad"))), "NACKED");
+    }
+
+    #[test]
+    fn a_proxy_that_reconnected_with_everything_is_in_step() {
+        assert_eq!(word_of(&status("", "", 3, None)), "SYNCED");
+    }
 }
