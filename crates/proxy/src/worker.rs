@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use lateen_plan::Plan;
 use lateen_plan::cluster::{ClusterEndpoints, Discovery};
 use lateen_plan::names::{Name, NameMap};
+use lateen_telemetry::istio::{Peer, Shard};
+use lateen_telemetry::peer::PeerMetadata;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::buffer::Buffers;
@@ -49,6 +51,27 @@ pub struct WorkerOptions {
     pub upstream: DialOptions,
     /// Longest time connections may finish after a drain began.
     pub drain_time: Duration,
+    /// What this proxy says of itself.
+    pub own: Arc<OwnNode>,
+}
+
+/// What this proxy says of itself to its peers and in metrics.
+#[derive(Debug, Default)]
+pub struct OwnNode {
+    /// The node's metadata.
+    pub metadata: PeerMetadata,
+    /// The same as the value of `x-envoy-peer-metadata`.
+    pub encoded: String,
+    /// Node id, the value of `x-envoy-peer-metadata-id`.
+    pub id: String,
+}
+
+impl OwnNode {
+    /// From a bootstrap's node.
+    pub fn of(node: &lateen_envoy_api::envoy::config::core::v3::Node) -> Self {
+        let metadata = node.metadata.as_ref().map(PeerMetadata::from_node).unwrap_or_default();
+        OwnNode { encoded: metadata.encode(), metadata, id: node.id.clone() }
+    }
 }
 
 /// What the main thread tells a worker.
@@ -79,6 +102,10 @@ pub struct Worker {
     pub log: LogSink,
     /// What all workers share of clusters.
     pub registry: Arc<Registry>,
+    /// Istio's metrics as this worker saw them.
+    pub metrics: RefCell<Shard>,
+    /// This proxy's workload in [`Worker::metrics`].
+    pub own: Peer,
     /// Open TCP connections that a policy change may have to close.
     pub tracked: Tracked,
     config: RefCell<Rc<Config>>,
@@ -96,8 +123,12 @@ pub struct Worker {
 impl Worker {
     /// A worker with empty configuration. `origin` is the same for all workers, so that their clocks agree.
     pub fn new(index: usize, options: WorkerOptions, registry: Arc<Registry>, log: LogSink, origin: Instant) -> Rc<Self> {
+        let mut metrics = Shard::default();
+        let own = metrics.peer(&options.own.metadata);
         Rc::new(Worker {
             index,
+            metrics: RefCell::new(metrics),
+            own,
             options,
             tls: TlsCache::default(),
             buffers: Buffers::default(),

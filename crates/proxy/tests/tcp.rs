@@ -110,3 +110,22 @@ fn the_connection_limit_refuses_the_second_connection() {
     assert!(second.read(&mut [0u8; 1]).is_err());
     assert!(get(proxy.admin(), "/stats").contains("cluster.up.upstream_cx_overflow: 1"));
 }
+
+#[test]
+fn istios_tcp_metrics_count_connections_and_bytes() {
+    let stats = json!({"name": "istio.stats", "typed_config": {"@type": "type.googleapis.com/stats.PluginConfig"}});
+    let inbound = with(listener("l", any_port(), json!([{"filters": [stats, tcp_proxy("up")]}])), "traffic_direction", json!("INBOUND"));
+    let proxy = Proxy::start(vec![inbound], vec![cluster("up", &[echo("a")])]);
+    let mut tcp = connect(proxy.at("l"));
+    assert_eq!(say(&mut tcp, "hello"), "a:hello");
+    drop(tcp);
+    let metric = |text: &str, name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name))?.to_owned();
+        line.contains("reporter=\"destination\"").then(|| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    proxy.wait_admin("/stats/prometheus", |text| (metric(text, "istio_tcp_connections_closed_total")? == "1").then_some(()));
+    let text = get(proxy.admin(), "/stats/prometheus");
+    assert_eq!(metric(&text, "istio_tcp_connections_opened_total").as_deref(), Some("1"));
+    assert_eq!(metric(&text, "istio_tcp_received_bytes_total").as_deref(), Some("5"));
+    assert!(text.contains("envoy_cluster_upstream_cx_total{cluster_name=\"up\"} 1"), "{text}");
+}

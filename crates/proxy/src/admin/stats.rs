@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::StatusCode;
+use lateen_telemetry::istio::Report;
 use serde_json::json;
 
 use super::{Answer, Query};
@@ -117,7 +118,16 @@ fn named(stats: &ClusterStats) -> [(&'static str, &AtomicU64); 24] {
 
 /// Answers `/stats/prometheus`: Istio's metrics of all workers, then the proxy's own.
 pub async fn prometheus(server: &Server) -> Answer {
-    let mut text = String::new();
+    let mut mesh = Report::default();
+    let reports = server.ask(|worker| {
+        let mut report = Report::default();
+        report.add(&worker.metrics.borrow());
+        report
+    });
+    reports.await.into_iter().for_each(|report| mesh.merge(report));
+    let mut out = Vec::new();
+    mesh.write(&mut out, &server.version);
+    let mut text = String::from_utf8(out).unwrap_or_default();
     let mut last = String::new();
     let mut all = collect(server);
     let split = |stat: &Stat| -> (String, String) {

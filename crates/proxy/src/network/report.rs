@@ -2,8 +2,10 @@
 //!
 //! - Reads: the access logs of listeners and TCP proxies, `stats.PluginConfig`.
 //! - Rule: one line when a connection ends; flags and details are Envoy's.
+//! - Rule: bytes of an open connection are counted every `tcp_reporting_duration`, so that long transfers show while they last.
 //! - Not here: formats (`telemetry`), requests (`http/log.rs`).
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lateen_plan::access_log::{AccessLog, LogFacts};
-use lateen_plan::listener::{FilterChain, Listener, TcpProxy};
+use lateen_plan::listener::{Direction, FilterChain, IstioStats, Listener, NetworkFilter, TcpProxy};
 use lateen_plan::names::Name;
+use lateen_telemetry::istio::{Key, Peer, Protocol, Reporter, Security, Service, Text};
 use lateen_telemetry::{AccessRecord, ResponseFlags};
 
 use super::copy::Moved;
@@ -86,12 +89,18 @@ pub struct TcpReport {
     chain: Arc<FilterChain>,
     proxy: Arc<TcpProxy>,
     upstream: Option<Upstream>,
+    direction: Direction,
+    stats: Option<IstioStats>,
+    /// Labels, once the upstream is known; and what was counted already.
+    key: Option<Key>,
+    counted: Cell<(u64, u64)>,
 }
 
 struct Upstream {
     cluster: Rc<Cluster>,
     host: Rc<Host>,
     local: Option<SocketAddr>,
+    tls: Option<Rc<TlsSession>>,
 }
 
 impl TcpReport {
@@ -103,19 +112,94 @@ impl TcpReport {
             chain: Arc::clone(&downstream.chain),
             proxy: Arc::clone(proxy),
             upstream: None,
+            direction: downstream.listener.direction,
+            stats: downstream.chain.network_filters.iter().find_map(|filter| match filter {
+                NetworkFilter::IstioStats(stats) => Some(*stats),
+                NetworkFilter::Rbac(_) | NetworkFilter::MetadataExchange { .. } | NetworkFilter::SniCluster => None,
+            }),
+            key: None,
+            counted: Cell::default(),
         }
     }
 
     /// Its upstream is known.
-    pub fn connected(&mut self, cluster: &Rc<Cluster>, host: &Rc<Host>, connection: &Connection) {
-        let local = connection.stream.local_addr();
-        self.upstream = Some(Upstream { cluster: Rc::clone(cluster), host: Rc::clone(host), local });
+    pub fn connected(&mut self, worker: &Worker, cluster: &Rc<Cluster>, host: &Rc<Host>, connection: &Connection) {
+        let (local, tls) = (connection.stream.local_addr(), connection.stream.tls().map(Rc::clone));
+        self.upstream = Some(Upstream { cluster: Rc::clone(cluster), host: Rc::clone(host), local, tls });
+        self.open(worker, Some(cluster));
+    }
+
+    /// Counts the connection's begin.
+    fn open(&mut self, worker: &Worker, cluster: Option<&Rc<Cluster>>) {
+        if self.stats.is_some() && self.key.is_none() {
+            let key = self.labels(worker, cluster);
+            worker.metrics.borrow_mut().tcp_opened(&key);
+            self.key = Some(key);
+        }
+    }
+
+    /// Istio's labels: the listener's side tells, the endpoint's metadata and the handshakes say who the others are.
+    fn labels(&self, worker: &Worker, cluster: Option<&Rc<Cluster>>) -> Key {
+        let mut metrics = worker.metrics.borrow_mut();
+        let service = cluster.and_then(|c| c.plan.services.first());
+        let service = service.map_or(Service::UNKNOWN, |s| metrics.service(&s.host, &s.name, &s.namespace));
+        let identity = |tls: Option<&TlsSession>| tls.and_then(|t| t.peer.as_ref()).and_then(|p| p.uri_sans.first()).cloned().unwrap_or_default();
+        let own_identity = |tls: Option<&TlsSession>| tls.and_then(|t| t.local_uri.as_deref()).unwrap_or_default().to_owned();
+        let mut key = Key {
+            reporter: Reporter::Source,
+            source: worker.own,
+            destination: Peer::UNKNOWN,
+            source_principal: Text::UNKNOWN,
+            destination_principal: Text::UNKNOWN,
+            service,
+            protocol: Protocol::Tcp,
+            response_code: 0,
+            grpc_status: None,
+            flags: ResponseFlags::NONE,
+            security: Security::Unknown,
+        };
+        if self.direction == Direction::Inbound {
+            let tls = self.tls.as_deref();
+            key.reporter = Reporter::Destination;
+            (key.source, key.destination) = (Peer::UNKNOWN, worker.own);
+            key.source_principal = metrics.text(&identity(tls));
+            key.destination_principal = metrics.text(&own_identity(tls));
+            key.security = if tls.is_some_and(|t| t.peer.is_some()) { Security::MutualTls } else { Security::None };
+        } else if let Some(upstream) = &self.upstream {
+            let tls = upstream.tls.as_deref();
+            key.destination = metrics.peer_of_endpoint(&upstream.host.endpoint.workload);
+            key.source_principal = metrics.text(&own_identity(tls));
+            key.destination_principal = metrics.text(&identity(tls));
+        }
+        key
+    }
+
+    /// Counts bytes moved since the last time.
+    fn count(&self, worker: &Worker, moved: &Moved, flags: ResponseFlags) {
+        let Some(key) = &self.key else { return };
+        let (now, before) = ((moved.down.get(), moved.up.get()), self.counted.replace((moved.down.get(), moved.up.get())));
+        worker.metrics.borrow_mut().tcp_bytes(&Key { flags, ..*key }, now.0 - before.0, now.1 - before.1);
+    }
+
+    /// Counts bytes again and again while the connection lasts; never ends.
+    pub async fn keep_counting(&self, worker: &Worker, moved: &Moved) {
+        let Some(stats) = &self.stats else { return std::future::pending().await };
+        let period = stats.tcp_reporting_duration.unwrap_or(REPORTING).max(REPORTING_MIN);
+        loop {
+            tokio::time::sleep(period).await;
+            self.count(worker, moved, ResponseFlags::NONE);
+        }
     }
 
     /// It ended.
     pub fn end(&mut self, worker: &Worker, moved: &Moved, ending: &Ending) {
-        let mut record = record(&self.facts, self.tls.as_deref());
         let (cluster, host, reason) = ending.failed();
+        self.open(worker, cluster.and_then(|name| worker.cluster(name)).as_ref());
+        self.count(worker, moved, ending.flags());
+        if let Some(key) = &self.key {
+            worker.metrics.borrow_mut().tcp_closed(&Key { flags: ending.flags(), ..*key });
+        }
+        let mut record = record(&self.facts, self.tls.as_deref());
         record.flags = ending.flags();
         record.connection_termination_details = ending.termination();
         record.upstream_transport_failure_reason = reason;
@@ -128,6 +212,11 @@ impl TcpReport {
         write(worker, &self.proxy.access_logs, &record);
     }
 }
+
+/// Istio's default between counts of an open connection's bytes.
+const REPORTING: Duration = Duration::from_secs(5);
+/// Shortest time between counts.
+const REPORTING_MIN: Duration = Duration::from_millis(100);
 
 /// What every line about a connection says.
 fn record<'a>(facts: &'a ConnectionFacts, tls: Option<&'a TlsSession>) -> AccessRecord<'a> {

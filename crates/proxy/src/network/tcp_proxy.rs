@@ -176,7 +176,7 @@ pub async fn serve(mut downstream: Downstream, proxy: Arc<TcpProxy>, early: Opti
             return;
         }
     };
-    report.connected(&opened.cluster, &opened.host, &opened.connection);
+    report.connected(&worker, &opened.cluster, &opened.host, &opened.connection);
     let moved = Moved::default();
     let watched = worker.tracked.watch(&downstream);
     let ending = tokio::select! {
@@ -184,6 +184,7 @@ pub async fn serve(mut downstream: Downstream, proxy: Arc<TcpProxy>, early: Opti
         () = watched.refused() => Ending::PolicyChanged,
         () = idle(&moved, proxy.idle_timeout) => Ending::Idle,
         () = expired(proxy.max_downstream_connection_duration) => Ending::DurationTimeout,
+        () = report.keep_counting(&worker, &moved) => Ending::Finished,
         outcome = copy::both_ways(&mut downstream.stream, &mut opened.connection.stream, opened.said, &worker.buffers, &moved) => match outcome {
             Ok(()) => Ending::Finished,
             Err(Broken::Downstream(_)) => Ending::DownstreamBroke,
