@@ -199,7 +199,10 @@ impl Server {
     /// Takes a change; tells what of it was refused. What was not refused is in force as soon as it is complete.
     pub fn apply(self: &Rc<Self>, change: &Change) -> Vec<Refused> {
         let mut refused = self.builder.borrow_mut().apply(change, &mut self.secrets.borrow_mut());
-        self.awaited.borrow_mut().remove(change.type_url.as_str());
+        // The bootstrap's own clusters and listeners are not what the control plane is awaited for.
+        if !change.is_static {
+            self.awaited.borrow_mut().remove(change.type_url.as_str());
+        }
         if change.type_url == lateen_xds::types::LISTENER {
             refused.extend(self.bind_new());
         }
