@@ -82,8 +82,7 @@ pub(crate) fn on_answer(rules: &Rules<'_>, request: &Request, head: &mut Respons
 /// Tells the filters that a request has ended.
 pub(crate) fn on_complete(stream: &mut Stream<'_>) {
     stream.watch.end(&mut stream.info);
-    let hcm = std::sync::Arc::clone(&stream.rules.hcm);
-    for filter in &hcm.filters {
+    for filter in &stream.rules.hcm.filters {
         if let HttpFilter::IstioStats(settings) = filter {
             istio_stats::on_complete(*settings, stream);
         }

@@ -56,6 +56,8 @@ pub struct Info {
     pub transport_failure: Cow<'static, str>,
     /// Identity of the upstream, proved by TLS.
     pub upstream_identity: Option<Box<str>>,
+    /// The identity this side proved to it.
+    pub upstream_own_identity: Option<Box<str>>,
     /// The client as far as trusted hops tell.
     pub client: Option<SocketAddr>,
     /// Path as it was before normalisation and rewriting, if it changed.
@@ -98,6 +100,7 @@ impl Default for Info {
             upstream_local: None,
             transport_failure: Cow::Borrowed(""),
             upstream_identity: None,
+            upstream_own_identity: None,
             client: None,
             original_path: None,
             upstream_service_time: None,
