@@ -52,25 +52,25 @@ pub struct WorkerOptions {
     /// Longest time connections may finish after a drain began.
     pub drain_time: Duration,
     /// What this proxy says of itself.
-    pub own: Arc<OwnNode>,
+    pub own: Arc<Own>,
 }
 
 /// What this proxy says of itself to its peers and in metrics.
 #[derive(Debug, Default)]
-pub struct OwnNode {
+pub struct Own {
     /// The node's metadata.
     pub metadata: PeerMetadata,
     /// The same as the value of `x-envoy-peer-metadata`.
     pub encoded: String,
     /// Node id, the value of `x-envoy-peer-metadata-id`.
-    pub id: String,
+    pub node_id: String,
 }
 
-impl OwnNode {
+impl Own {
     /// From a bootstrap's node.
     pub fn of(node: &lateen_envoy_api::envoy::config::core::v3::Node) -> Self {
         let metadata = node.metadata.as_ref().map(PeerMetadata::from_node).unwrap_or_default();
-        OwnNode { encoded: metadata.encode(), metadata, id: node.id.clone() }
+        Own { encoded: metadata.encode(), metadata, node_id: node.id.clone() }
     }
 }
 
