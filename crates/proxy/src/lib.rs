@@ -41,7 +41,7 @@ use cluster::shared::Registry;
 use log_sink::{LogSink, LogWriter};
 use server::{Parts, Server};
 use transport::raw::DialOptions;
-use worker::{Config, MESSAGES_MAX, Message, Own, Worker, WorkerOptions};
+use worker::{Config, MESSAGES_MAX, Message, OwnNode, Worker, WorkerOptions};
 
 /// Worker threads when nothing else is said; as Istio's default for sidecars.
 pub const CONCURRENCY_DEFAULT: usize = 2;
@@ -230,7 +230,7 @@ async fn start(options: ProxyOptions, quit: watch::Sender<bool>) -> Result<(Rc<S
     let registry = Arc::<Registry>::default();
     let log = LogWriter::start()?;
     let (configs, _) = watch::channel(Arc::new(Config::default()));
-    let worker_options = WorkerOptions { upstream: upstream_defaults(&options.bootstrap), drain_time: options.drain_time, own: Arc::new(Own::of(&options.bootstrap.node())) };
+    let worker_options = WorkerOptions { upstream: upstream_defaults(&options.bootstrap), drain_time: options.drain_time, own: Arc::new(OwnNode::of(&options.bootstrap.node())) };
     let count = if options.concurrency == 0 { CONCURRENCY_DEFAULT } else { options.concurrency };
     let (mut workers, mut threads) = (Vec::new(), Vec::new());
     for index in 0..count {

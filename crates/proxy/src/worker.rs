@@ -52,25 +52,25 @@ pub struct WorkerOptions {
     /// Longest time connections may finish after a drain began.
     pub drain_time: Duration,
     /// What this proxy says of itself.
-    pub own: Arc<Own>,
+    pub own: Arc<OwnNode>,
 }
 
 /// What this proxy says of itself to its peers and in metrics.
 #[derive(Debug, Default)]
-pub struct Own {
+pub struct OwnNode {
     /// The node's metadata.
     pub metadata: PeerMetadata,
     /// The same as the value of `x-envoy-peer-metadata`.
     pub encoded: String,
     /// Node id, the value of `x-envoy-peer-metadata-id`.
-    pub node_id: String,
+    pub id: String,
 }
 
-impl Own {
+impl OwnNode {
     /// From a bootstrap's node.
     pub fn of(node: &lateen_envoy_api::envoy::config::core::v3::Node) -> Self {
         let metadata = node.metadata.as_ref().map(PeerMetadata::from_node).unwrap_or_default();
-        Own { encoded: metadata.encode(), metadata, node_id: node.id.clone() }
+        OwnNode { encoded: metadata.encode(), metadata, id: node.id.clone() }
     }
 }
 
