@@ -12,16 +12,16 @@ use lateen_plan::route::rewrite::split_port;
 use lateen_telemetry::istio::{Key, Peer, Protocol, Reporter, RequestSizes, Security, Service, Shard};
 
 /// What this proxy says of itself to its peers. `None`: it does not know.
-pub(crate) fn own_metadata<'r>(rules: &'r Rules<'_>) -> Option<&'r crate::worker::OwnNode> {
+pub(crate) fn own_metadata<'r>(rules: &'r Rules<'_>) -> Option<&'r crate::worker::Own> {
     let own = &*rules.origin.worker.options.own;
-    (!own.id.is_empty()).then_some(own)
+    (!own.node_id.is_empty()).then_some(own)
 }
 
 pub(crate) fn on_complete(settings: IstioStats, stream: &Stream<'_>) {
     let Stream { request, info, rules, .. } = stream;
     let inbound = rules.listener.direction == Direction::Inbound || settings.server_gateway;
     let mut shard = rules.worker().metrics.borrow_mut();
-    let own = shard.peer(&rules.origin.worker.options.own.metadata);
+    let own = rules.worker().own;
     let other = peer(&mut shard, stream, inbound);
     let (source, destination) = if inbound { (other, own) } else { (own, other) };
     let (source_principal, destination_principal) = principals(&mut shard, stream, inbound);
