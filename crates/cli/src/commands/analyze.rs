@@ -72,7 +72,7 @@ fn built_in() -> Vec<Value> {
 fn concerns(finding: &Finding, namespace: &str) -> bool {
     let name = finding.object.split_once(' ').map_or("", |(_, name)| name);
     match name.split_once('/') {
-        Some((of, _)) => of == namespace || of == names::ROOT_NAMESPACE,
+        Some((of, _)) => of == namespace,
         None => name.is_empty() || name == namespace || !finding.object.starts_with("Namespace "),
     }
 }
@@ -126,9 +126,9 @@ fn print(found: &[Finding], load: &Load, flags: &args::Analyze, namespace: &str)
             };
             eprintln!("\u{2714} No validation issues found when analyzing {place}.");
         }
-        AnalyzeFormat::Log => print!("{}", findings::render(found, &load.texts, environment::colour())),
-        AnalyzeFormat::Json => println!("{}", serde_json::to_string_pretty(&list(found))?),
-        AnalyzeFormat::Yaml => print!("{}", output::yaml(&list(found))?),
+        AnalyzeFormat::Log => crate::output::text(format_args!("{}", findings::render(found, &load.texts, environment::colour()))),
+        AnalyzeFormat::Json => crate::output::line(format_args!("{}", serde_json::to_string_pretty(&list(found))?)),
+        AnalyzeFormat::Yaml => crate::output::text(format_args!("{}", output::yaml(&list(found))?)),
     }
     Ok(())
 }

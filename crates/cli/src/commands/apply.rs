@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &Context, flags: &args::Apply) -> Result<ExitCo
     }
     for result in answer.value.get("results").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
         let api_version = result.get("apiVersion").and_then(Value::as_str);
-        println!("{} {}", resource::display(text(result, "/kind"), api_version, text(result, "/name")), text(result, "/outcome"));
+        crate::output::line(format_args!("{} {}", resource::display(text(result, "/kind"), api_version, text(result, "/name")), text(result, "/outcome")));
     }
     Ok(ExitCode::SUCCESS)
 }

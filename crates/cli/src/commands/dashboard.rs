@@ -11,7 +11,7 @@ use crate::{args, client::text, environment};
 pub(crate) async fn run(context: &Context, flags: &args::Dashboard) -> Result<ExitCode> {
     let info = context.client().get("/info").await?;
     let url = text(&info, "/dashboard");
-    println!("{url}");
+    crate::output::line(format_args!("{url}"));
     if flags.browser {
         let opener = environment::variable("BROWSER").unwrap_or_else(|| "xdg-open".to_owned());
         Command::new(&opener)

@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, flags: &args::Delete) -> Result<ExitC
         if text(result, "/outcome") == "deleted" {
             let shown = resource::display(kind, api_version, name);
             let (kind, name) = shown.split_once('/').unwrap_or((&shown, ""));
-            println!("{kind} \"{name}\" deleted");
+            crate::output::line(format_args!("{kind} \"{name}\" deleted"));
         } else if !flags.ignore_not_found {
             eprintln!("Error from server (NotFound): {} not found", resource::display(kind, api_version, name));
             missing = true;

@@ -13,9 +13,19 @@ use crate::{
     resource::{self, Resource},
 };
 
-/// Entry point.
+/// Entry point. Several kinds may be given with commas between; each gets its own table.
 pub(crate) async fn run(context: &Context, flags: &args::Get) -> Result<ExitCode> {
-    let (kind, first_name) = flags.kind.split_once('/').map_or((flags.kind.as_str(), None), |(kind, name)| (kind, Some(name.to_owned())));
+    for (index, kind) in flags.kind.split(',').enumerate() {
+        if index > 0 {
+            crate::output::line(format_args!());
+        }
+        one_kind(context, kind, flags).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn one_kind(context: &Context, kind: &str, flags: &args::Get) -> Result<()> {
+    let (kind, first_name) = kind.split_once('/').map_or((kind, None), |(kind, name)| (kind, Some(name.to_owned())));
     let Some(resource) = resource::find(kind) else { bail!("the mesh has no kind `{kind}`; try one such as pods, svc, deploy, vs, dr, gw, se, pa, ap") };
     let names: Vec<String> = first_name.into_iter().chain(flags.names.iter().cloned()).collect();
     let namespace = if flags.all_namespaces || !resource.namespaced { "" } else { namespace(flags.namespace.as_ref()) };
@@ -36,12 +46,12 @@ pub(crate) async fn run(context: &Context, flags: &args::Get) -> Result<ExitCode
         }
         Some(Format::Name) => {
             for object in &objects {
-                println!("{}", resource::display(resource.kind, object.get("apiVersion").and_then(Value::as_str), text(object, "/metadata/name")));
+                crate::output::line(format_args!("{}", resource::display(resource.kind, object.get("apiVersion").and_then(Value::as_str), text(object, "/metadata/name"))));
             }
         }
         Some(Format::Wide | Format::Short) | None => show(resource, &objects, flags, namespace),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn show(resource: &Resource, objects: &[Value], flags: &args::Get, namespace: &str) {

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         ["request", method, path] => curl(&["-sS", "-X", method, &format!("http://127.0.0.1:{}/{}", ports::ADMIN, path.trim_start_matches('/'))]),
         ["wait", ..] => curl(&["-sS", "-o", "/dev/null", "--retry", "60", "--retry-all-errors", "--retry-delay", "1", "-f", &format!("http://127.0.0.1:{}/healthz/ready", ports::HEALTH)]),
         ["version", ..] => {
-            println!("lateen {}", env!("CARGO_PKG_VERSION"));
+            crate::output::line(format_args!("lateen {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
         _ => {

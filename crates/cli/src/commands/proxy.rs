@@ -29,7 +29,7 @@ pub(crate) fn run(flags: args::Proxy) -> Result<ExitCode> {
         "serve" => {}
         "validate" => {
             let file = flags.config_path.map_or_else(|| "--config-yaml".to_owned(), |path| path.display().to_string());
-            println!("configuration '{file}' OK");
+            crate::output::line(format_args!("configuration '{file}' OK"));
             return Ok(ExitCode::SUCCESS);
         }
         other => bail!("--mode {other}: there are `serve` and `validate`"),

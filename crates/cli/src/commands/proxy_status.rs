@@ -13,7 +13,7 @@ use crate::{
     output::{self, table},
 };
 
-/// Types in the order of istioctl's columns, with the field of `/debug/syncz` that tells their state.
+/// Types in the order of istioctl's columns, with the field by which an istiod tells their state; ours tells it below `types`.
 const TYPES: &[(&str, &str)] =
     &[("CDS", "cluster_status"), ("LDS", "listener_status"), ("EDS", "endpoint_status"), ("RDS", "route_status"), ("ECDS", "extensionconfig_status")];
 
@@ -64,14 +64,17 @@ fn row(proxy: &Value, wanted: Option<&str>, flags: &args::ProxyStatus) -> Option
         return None;
     }
     let or = |pointer: &str, default: &str| Some(text(proxy, pointer)).filter(|found| !found.is_empty()).unwrap_or(default).to_owned();
-    let state = |field: &str| Some(text(proxy, &format!("/{field}"))).filter(|state| !state.is_empty()).unwrap_or("NOT SENT").to_owned();
+    let state = |name: &str, field: &str| {
+        let found = [format!("/types/{name}/status"), format!("/{field}")].into_iter().map(|pointer| text(proxy, &pointer)).find(|state| !state.is_empty());
+        found.unwrap_or("NOT SENT").to_owned()
+    };
     let (cluster, version) = (or("/cluster_id", "Kubernetes"), or("/istio_version", env!("CARGO_PKG_VERSION")));
     if flags.verbosity == 0 {
-        let sent: Vec<&str> = TYPES.iter().filter(|(_, field)| !matches!(state(field).as_str(), "NOT SENT" | "IGNORED")).map(|(name, _)| *name).collect();
+        let sent: Vec<&str> = TYPES.iter().filter(|(name, field)| !matches!(state(name, field).as_str(), "NOT SENT" | "IGNORED")).map(|(name, _)| *name).collect();
         return Some(vec![name.to_owned(), cluster, names::ISTIOD.to_owned(), version, format!("{} ({})", sent.len(), sent.join(","))]);
     }
     let mut row = vec![name.to_owned(), cluster];
-    row.extend(TYPES.iter().map(|(_, field)| state(field)));
+    row.extend(TYPES.iter().map(|(name, field)| state(name, field)));
     row.extend([names::ISTIOD.to_owned(), version]);
     Some(row)
 }
@@ -89,4 +92,17 @@ pub(crate) async fn debug(client: &Client, path: &str) -> Result<Value> {
 pub(crate) fn is_meshed(pod: &Value) -> bool {
     let containers = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten().any(|container| text(container, "/name") == names::PROXY_CONTAINER);
     containers("/spec/containers") || containers("/spec/initContainers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_come_by_type_or_by_field() {
+        let flags = args::ProxyStatus { pod: None, namespace: None, verbosity: 1, output: None };
+        let proxy = serde_json::json!({"proxy": "a.default", "types": {"CDS": {"status": "SYNCED"}}, "route_status": "STALE"});
+        let row = row(&proxy, None, &flags).expect("shown");
+        assert_eq!(row[2..6], ["SYNCED", "NOT SENT", "NOT SENT", "STALE"]);
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(flags: &args::Validate) -> Result<ExitCode> {
             eprintln!("error: {errors} error{} in \"{}\"", if errors == 1 { "" } else { "s" }, file.display());
             failed = true;
         } else {
-            println!("\"{}\" is valid", file.display());
+            crate::output::line(format_args!("\"{}\" is valid", file.display()));
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

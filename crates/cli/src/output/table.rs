@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 /// Prints rows under heads to standard output.
 pub(crate) fn print(heads: &[&str], rows: &[Vec<String>]) {
-    print!("{}", render(heads, rows));
+    crate::output::text(format_args!("{}", render(heads, rows)));
 }
 
 fn render(heads: &[&str], rows: &[Vec<String>]) -> String {

@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, flags: &args::ProxyConfig) -> Result<
     };
     for (index, kind) in kinds.iter().enumerate() {
         if index > 0 {
-            println!();
+            crate::output::line(format_args!());
         }
         show(*kind, &dumps, flags)?;
     }
@@ -88,7 +88,8 @@ fn show(kind: ConfigKind, dumps: &Dumps, flags: &args::ProxyConfig) -> Result<()
 /// One section of a `config_dump`, by the end of its type's name.
 pub(crate) fn section<'a>(config: &'a Value, name: &str) -> Option<&'a Value> {
     let configs = config.get("configs")?.as_array()?;
-    configs.iter().find(|section| section.get("@type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with(name)))
+    let name = format!(".{name}");
+    configs.iter().find(|section| section.get("@type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with(&name)))
 }
 
 /// A field by its proto name, in snake_case or lowerCamelCase.
@@ -162,6 +163,13 @@ mod tests {
     fn both_spellings_are_found() {
         let value = json!({"routeConfig": {"virtual_hosts": [1]}});
         assert_eq!(list(&value, &["route_config", "virtual_hosts"]).len(), 1);
+    }
+
+    #[test]
+    fn a_section_is_found_by_its_whole_name() {
+        let kind = |name: &str| json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{name}")});
+        let dump = json!({"configs": [kind("ScopedRoutesConfigDump"), kind("RoutesConfigDump")]});
+        assert_eq!(section(&dump, "RoutesConfigDump"), dump.pointer("/configs/1"));
     }
 
     #[test]
