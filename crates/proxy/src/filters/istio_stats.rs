@@ -12,9 +12,9 @@ use lateen_plan::route::rewrite::split_port;
 use lateen_telemetry::istio::{Key, Peer, Protocol, Reporter, RequestSizes, Security, Service, Shard};
 
 /// What this proxy says of itself to its peers. `None`: it does not know.
-pub(crate) fn own_metadata<'r>(rules: &'r Rules<'_>) -> Option<&'r crate::worker::Own> {
+pub(crate) fn own_metadata<'r>(rules: &'r Rules<'_>) -> Option<&'r crate::worker::OwnNode> {
     let own = &*rules.origin.worker.options.own;
-    (!own.node_id.is_empty()).then_some(own)
+    (!own.id.is_empty()).then_some(own)
 }
 
 pub(crate) fn on_complete(settings: IstioStats, stream: &Stream<'_>) {

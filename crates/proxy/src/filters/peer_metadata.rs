@@ -49,5 +49,5 @@ fn take(fields: &mut Headers) -> Option<Rc<[u8]>> {
 fn add_own(fields: &mut Headers, rules: &Rules<'_>) {
     let Some(own) = crate::filters::istio_stats::own_metadata(rules) else { return };
     fields.set(headers::PEER_METADATA.as_bytes(), own.encoded.as_bytes());
-    fields.set(headers::PEER_METADATA_ID.as_bytes(), own.node_id.as_bytes());
+    fields.set(headers::PEER_METADATA_ID.as_bytes(), own.id.as_bytes());
 }
