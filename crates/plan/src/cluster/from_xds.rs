@@ -14,7 +14,7 @@ use crate::lb::{LbPolicy, MAGLEV_SIZE, MAGLEV_SIZE_MAX, RING_SIZE_MAX, RING_SIZE
 use crate::names::Name;
 use crate::outlier::OutlierDetection;
 use crate::rejected::{Invalid, Within};
-use crate::time::{duration, duration_or, duration_or_none};
+use crate::time::{duration, duration_or_none};
 use lateen_envoy_api::envoy::config::cluster::v3 as xcluster;
 use lateen_envoy_api::envoy::config::core::v3 as xcore;
 use lateen_envoy_api::envoy::extensions::transport_sockets as xtransport;
@@ -46,6 +46,10 @@ pub fn cluster(given: &xcluster::Cluster) -> Result<Cluster, Invalid> {
     if matches!(discovery, Discovery::OriginalDst(_)) != (lb == LbPolicy::ClusterProvided) {
         return Err(Invalid::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST belong together"));
     }
+    let override_host_header = match &discovery {
+        Discovery::OriginalDst(settings) => settings.header.clone(),
+        Discovery::Static(_) | Discovery::Eds { .. } | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => None,
+    };
     let name: Name = given.name.as_str().into();
     let matches = given.transport_socket_matches.iter().enumerate();
     Ok(Cluster {
@@ -66,9 +70,8 @@ pub fn cluster(given: &xcluster::Cluster) -> Result<Cluster, Invalid> {
         http: http_options(given)?,
         bind: given.upstream_bind_config.as_ref().map(bind_config).transpose().within("upstream_bind_config")?,
         keepalive: given.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive.as_ref()).map(keepalive),
-        idle_timeout: duration_or(None, None)?,
         services: services(given.metadata.as_ref()),
-        override_host_header: None,
+        override_host_header,
         close_connections_on_host_health_failure: given.close_connections_on_host_health_failure,
         per_connection_buffer_bytes_max: given.per_connection_buffer_limit_bytes.as_ref().map_or(BUFFER_BYTES, |v| v.value),
         peer_metadata_exchange: metadata_exchange(given)?,
@@ -211,7 +214,7 @@ fn ring_hash(minimum: Option<&wkt::UInt64Value>, maximum: Option<&wkt::UInt64Val
 
 fn maglev(size: Option<&wkt::UInt64Value>) -> Result<LbPolicy, Invalid> {
     let table_size = size.map_or(MAGLEV_SIZE, |v| v.value);
-    let prime = table_size > 1 && (2..).take_while(|d| d * d <= table_size).all(|d| table_size % d != 0);
+    let prime = table_size > 1 && (2..).take_while(|d| d * d <= table_size).all(|d| !table_size.is_multiple_of(d));
     if table_size > MAGLEV_SIZE_MAX || !prime {
         return Err(Invalid::new("maglev_lb_config.table_size", format!("{table_size} is not a prime up to {MAGLEV_SIZE_MAX}")));
     }

@@ -57,8 +57,6 @@ pub struct Cluster {
     pub bind: Option<BindConfig>,
     /// TCP keepalive. `None`: the kernel's default.
     pub keepalive: Option<Keepalive>,
-    /// A TCP connection without bytes ends after. `None`: Envoy's default, 1 h.
-    pub idle_timeout: Option<Duration>,
     /// Services this cluster stands for (metadata `istio` / `services`).
     pub services: Vec<IstioService>,
     /// Request header that names the endpoint (`x-envoy-original-dst-host` for ORIGINAL_DST clusters). `None`: none.

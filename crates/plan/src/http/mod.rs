@@ -88,7 +88,7 @@ pub struct Hcm {
     pub headers_count_max: usize,
     /// Forward `100-continue` instead of answering it.
     pub proxy_100_continue: bool,
-    /// Keep `x-envoy-*` request headers although the peer is outside.
+    /// Keep the `x-request-id` of a request from outside.
     pub preserve_external_request_id: bool,
     /// Headers whose name holds an underscore.
     pub underscores: Underscores,
@@ -96,7 +96,7 @@ pub struct Hcm {
     pub scheme_overwrite: Name,
     /// Tracing. `None`: off.
     pub tracing: Option<Tracing>,
-    /// `Accept-Http` HTTP/2 without a table: answer malformed messages by closing the stream only.
+    /// A malformed HTTP/1 message is answered without closing the connection.
     pub stream_error_on_invalid_messaging: bool,
 }
 

@@ -9,6 +9,7 @@ use super::priority::{LevelHealth, PriorityLoad, priority_loads};
 use super::ring_hash::Ring;
 use super::LbPolicy;
 use crate::cluster::{Cluster, ClusterEndpoints, EndpointAddress, Health, LocalityMode};
+use crate::trace::{Silent, Tracer};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -145,16 +146,31 @@ impl Balancer {
 
     /// Chooses an endpoint; `active` tells how many requests each has in flight.
     pub fn pick(&mut self, cx: &PickContext<'_>, active: impl Fn(usize) -> u32) -> Pick {
+        self.pick_traced(cx, active, &mut Silent)
+    }
+
+    /// The same, telling `tracer` how traffic is spread and what was passed over.
+    pub fn pick_traced(&mut self, cx: &PickContext<'_>, active: impl Fn(usize) -> u32, tracer: &mut impl Tracer) -> Pick {
         let mut draw = cx.draw;
         let mut last = None;
+        tracer.note(|| format!("{:?} over {} endpoint(s); percent by priority {:?}", self.policy, self.endpoints.endpoints.len(), self.loads.healthy));
         for attempt in 0..=cx.attempts_max {
             last = self.pick_once(cx.hash, draw, attempt, &active);
+            tracer.note(|| self.describe(last, &active));
             match last {
                 Some(picked) if cx.avoid.contains(&picked.index) => draw = next(draw),
                 Some(_) | None => return last,
             }
+            tracer.note(|| "an earlier attempt went there; another is drawn".to_owned());
         }
         last
+    }
+
+    fn describe(&self, pick: Pick, active: &impl Fn(usize) -> u32) -> String {
+        let Some(picked) = pick else { return "no healthy endpoint".to_owned() };
+        let address = u32::try_from(picked.index).map(|at| hash_key(&self.endpoints, at)).unwrap_or_default();
+        let panic = if picked.panic { ", health ignored (panic)" } else { "" };
+        format!("{address} (priority {}, {} active{panic})", picked.priority, active(picked.index))
     }
 
     fn pick_once(&mut self, hash: Option<u64>, draw: u64, attempt: u32, active: &impl Fn(usize) -> u32) -> Pick {
@@ -175,7 +191,7 @@ impl Balancer {
 
     /// The priority for a draw, and whether its degraded endpoints are meant.
     fn level(&self, draw: u64) -> Option<(usize, bool)> {
-        if let ([100, ..], true) = (self.loads.healthy.as_slice(), true) {
+        if let [100, ..] = self.loads.healthy.as_slice() {
             return Some((0, false));
         }
         let mut left = u32::try_from(draw % 100).unwrap_or(0);
@@ -458,6 +474,17 @@ mod tests {
             let pick = |b: &mut Balancer, draw| b.pick(&PickContext { draw, hash: Some(42), ..PickContext::default() }, |_| 0);
             assert_eq!(pick(&mut balancer, 1), pick(&mut balancer, 2));
         }
+    }
+
+    #[test]
+    fn a_trace_names_what_was_passed_over() {
+        let mut trace = crate::trace::Trace::default();
+        let cx = PickContext { avoid: &[0], attempts_max: 1, ..PickContext::default() };
+        let mut balancer = balancer(LbPolicy::RoundRobin, &[&[1, 1]]);
+        balancer.seed = 0;
+        balancer.refresh(|_| false);
+        balancer.pick_traced(&cx, |_| 3, &mut trace);
+        assert_eq!(trace.steps[1..], ["10.0.0.1:1000 (priority 0, 3 active)", "an earlier attempt went there; another is drawn", "10.0.0.1:1001 (priority 0, 3 active)"]);
     }
 
     #[test]

@@ -121,9 +121,9 @@ fn filter_disabled(given: &xlistener::ListenerFilterChainMatchPredicate) -> Resu
     use xlistener::listener_filter_chain_match_predicate::Rule as R;
     let port = |v: i32| u32::try_from(v).map_err(|_| Invalid::new("destination_port_range", format!("{v} is negative")));
     match &given.rule {
-        Some(R::AnyMatch(true)) => Ok(FilterDisabled { ports: vec![0..65_536], inverted: false }),
+        Some(R::AnyMatch(true)) => Ok(one_range(0..65_536)),
         Some(R::AnyMatch(false)) => Ok(FilterDisabled::default()),
-        Some(R::DestinationPortRange(range)) => Ok(FilterDisabled { ports: vec![port(range.start)?..port(range.end)?], inverted: false }),
+        Some(R::DestinationPortRange(range)) => Ok(one_range(port(range.start)?..port(range.end)?)),
         Some(R::OrMatch(set)) => {
             let mut all = FilterDisabled::default();
             for one in &set.rules {
@@ -142,6 +142,10 @@ fn filter_disabled(given: &xlistener::ListenerFilterChainMatchPredicate) -> Resu
         Some(R::AndMatch(_)) => Err(Invalid::unsupported("and_match", "a conjunction")),
         None => Err(Invalid::new("rule", "is empty")),
     }
+}
+
+fn one_range(ports: std::ops::Range<u32>) -> FilterDisabled {
+    FilterDisabled { ports: std::iter::once(ports).collect(), inverted: false }
 }
 
 fn filter_chain(given: &xlistener::FilterChain) -> Result<FilterChain, Invalid> {

@@ -26,8 +26,10 @@ pub struct DomainIndex {
 /// A map whose keys are hashed and compared without their case: hash → (key in lower case, value) of all keys with that hash.
 #[derive(Clone, Debug, Default)]
 struct Folded {
-    buckets: HashMap<u64, Vec<(Box<[u8]>, u32)>, BuildHasherDefault<NameHasher>>,
+    buckets: HashMap<u64, Bucket, BuildHasherDefault<NameHasher>>,
 }
+
+type Bucket = Vec<(Box<[u8]>, u32)>;
 
 fn folded_hash(key: &[u8]) -> u64 {
     let mut hasher = NameHasher::default();

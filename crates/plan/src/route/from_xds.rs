@@ -117,9 +117,9 @@ fn old_cors(given: Option<&xroute::CorsPolicy>, per_filter: &mut PerFilterConfig
         allow_headers: old.allow_headers.clone(),
         expose_headers: old.expose_headers.clone(),
         max_age: old.max_age.clone(),
-        allow_credentials: old.allow_credentials.clone(),
-        allow_private_network_access: old.allow_private_network_access.clone(),
-        forward_not_matching_preflights: old.forward_not_matching_preflights.clone(),
+        allow_credentials: old.allow_credentials,
+        allow_private_network_access: old.allow_private_network_access,
+        forward_not_matching_preflights: old.forward_not_matching_preflights,
         shadow_enabled: old.shadow_enabled.clone(),
         filter_enabled: old.enabled_specifier.as_ref().map(|xroute::cors_policy::EnabledSpecifier::FilterEnabled(f)| f.clone()),
     };
