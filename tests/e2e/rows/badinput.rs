@@ -18,7 +18,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>, bool)> {
         ("invalid regex", text(rule("  - match:\n    - uri: {regex: \"a(b\"}\n    route:\n    - destination: {host: backend}\n")), vec!["regex", "a(b"], true),
         ("invalid duration", text(rule("  - timeout: 5sec\n    route:\n    - destination: {host: backend}\n")), vec!["5sec"], true),
         ("negative retries", text(rule("  - retries: {attempts: -1}\n    route:\n    - destination: {host: backend}\n")), vec!["attempts"], true),
-        ("two documents with one name", text(format!("{good}---\n{good}")), vec!["backend", "twice"], true),
+        ("two documents with one name", text(format!("{good}---\n{good}")), vec!["backend", "already defined"], true),
         ("duplicate key", text("apiVersion: v1\nkind: Service\nkind: Service\nmetadata: {name: x}\n".into()), vec!["kind"], true),
         ("unknown kind", text("apiVersion: example.com/v1\nkind: Gizmo\nmetadata: {name: x}\n".into()), vec!["Gizmo"], true),
         ("syntax", text("apiVersion: v1\nkind: [unclosed\n".into()), vec![], true),

@@ -361,7 +361,7 @@ fn headers(mesh: &Mesh, ns: &str) -> Result<()> {
     mesh.apply(&yaml::virtual_service(
         ns,
         "backend",
-        "  - match:\n    - uri: {prefix: /old/}\n    rewrite: {uri: /anything/new/, authority: other.example}\n    headers:\n      request: {set: {x-set: one}, add: {x-add: two}, remove: [x-gone]}\n      response: {set: {x-answer: yes}, remove: [access-control-allow-origin]}\n    route:\n    - destination: {host: backend}\n  - match:\n    - uri: {exact: /moved}\n    redirect: {uri: /there, authority: elsewhere.example, redirectCode: 302}\n  - match:\n    - uri: {exact: /fixed}\n    directResponse: {status: 451, body: {string: \"no\"}}\n  - route:\n    - destination: {host: backend}\n",
+        "  - match:\n    - uri: {prefix: /old/}\n    rewrite: {uri: /anything/new/, authority: other.example}\n    headers:\n      request: {set: {x-set: one}, add: {x-add: two}, remove: [x-gone]}\n      response: {set: {x-answer: \"yes\"}, remove: [access-control-allow-origin]}\n    route:\n    - destination: {host: backend}\n  - match:\n    - uri: {exact: /moved}\n    redirect: {uri: /there, authority: elsewhere.example, redirectCode: 302}\n  - match:\n    - uri: {exact: /fixed}\n    directResponse: {status: 451, body: {string: \"no\"}}\n  - route:\n    - destination: {host: backend}\n",
     ))?;
     wait_until("the rules", Duration::from_secs(5), || Ok(mesh.status(ns, "deploy/client-v1", "http://backend/fixed")? == 451))?;
     let answer = mesh.get(ns, "deploy/client-v1", &["-H", "x-gone: 1", "http://backend/old/thing?q=1"])?;

@@ -50,12 +50,13 @@ pub fn client(namespace: &str, app: &str) -> String {
     deployment(namespace, app, "v1", 1, "image: curlimages/curl\n        command: [\"sleep\", \"infinity\"]\n")
 }
 
-/// A Deployment `app-version` and its ServiceAccount `app`; `container` is the rest of its only container.
+/// A Deployment `app-version` and, with version v1, its ServiceAccount `app`; `container` is the rest of its only container.
 #[must_use]
 pub fn deployment(namespace: &str, app: &str, version: &str, replicas: u32, container: &str) -> String {
+    // Versions of one app share its account, and one document may not be given twice.
+    let account = if version == "v1" { format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {app}, namespace: {namespace}}}\n---\n") } else { String::new() };
     format!(
-        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {app}, namespace: {namespace}}}\n---\n\
-apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {app}-{version}, namespace: {namespace}}}\nspec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app: {app}, version: {version}}}\n  template:\n    metadata:\n      labels: {{app: {app}, version: {version}}}\n    spec:\n      serviceAccountName: {app}\n      terminationGracePeriodSeconds: 2\n      containers:\n      - name: {app}\n        {container}"
+        "{account}apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {app}-{version}, namespace: {namespace}}}\nspec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app: {app}, version: {version}}}\n  template:\n    metadata:\n      labels: {{app: {app}, version: {version}}}\n    spec:\n      serviceAccountName: {app}\n      terminationGracePeriodSeconds: 2\n      containers:\n      - name: {app}\n        {container}"
     )
 }
 
