@@ -139,3 +139,44 @@ fn abort(abort: &xfault::FaultAbort) -> Result<Abort, Invalid> {
 fn percentage(given: Option<&lateen_envoy_api::envoy::r#type::v3::FractionalPercent>) -> Result<Fraction, Invalid> {
     given.map_or(Ok(Fraction::NEVER), Fraction::from_xds).within("percentage")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::PlainRequest;
+
+    fn fault(json: serde_json::Value) -> Result<Fault, Invalid> {
+        Fault::from_xds(&serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn a_delay_and_an_abort_are_drawn_apart() {
+        let json = serde_json::json!({"delay": {"fixed_delay": "2s", "percentage": {"numerator": 50}},
+            "abort": {"http_status": 500, "percentage": {"numerator": 50}}});
+        let fault = fault(json).unwrap();
+        let decide = |draws| fault.decide(&PlainRequest::get("h", "/"), None, draws);
+        let both = FaultDecision { delay: Some(Duration::from_secs(2)), abort: Some(AbortStatus::Http(500)) };
+        assert_eq!((decide([0, 0]), decide([99, 99])), (both, FaultDecision::default()));
+        assert_eq!(decide([0, 99]), FaultDecision { abort: None, ..both });
+    }
+
+    #[test]
+    fn a_fault_without_a_percentage_never_happens() {
+        let fault = fault(serde_json::json!({"abort": {"http_status": 500}})).unwrap();
+        assert_eq!(fault.decide(&PlainRequest::get("h", "/"), None, [0, 0]), FaultDecision::default());
+    }
+
+    #[test]
+    fn a_fault_for_some_headers_leaves_other_requests_alone() {
+        let json = serde_json::json!({"abort": {"http_status": 500, "percentage": {"numerator": 100}},
+            "headers": [{"name": "end-user", "string_match": {"exact": "jason"}}]});
+        let fault = fault(json).unwrap();
+        let hit = |request: PlainRequest| fault.decide(&request, None, [0, 0]).abort.is_some();
+        assert!(hit(PlainRequest::get("h", "/").with("end-user", "jason")) && !hit(PlainRequest::get("h", "/")));
+    }
+
+    #[test]
+    fn a_status_that_is_none_is_refused() {
+        assert!(fault(serde_json::json!({"abort": {"http_status": 42}})).unwrap_err().why.contains("42"));
+    }
+}

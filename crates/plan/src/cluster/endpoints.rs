@@ -182,7 +182,7 @@ pub fn cluster_endpoints(given: &xendpoint::ClusterLoadAssignment) -> Result<Clu
     if count > ENDPOINTS_MAX {
         return Err(Invalid::new("endpoints", format!("{count} endpoints are more than {ENDPOINTS_MAX}")));
     }
-    let levels = given.endpoints.iter().map(|l| l.priority + 1).max().unwrap_or(1);
+    let levels = given.endpoints.iter().map(|l| l.priority.saturating_add(1)).max().unwrap_or(1);
     if levels > PRIORITIES_MAX {
         return Err(Invalid::new("priority", format!("{} is above {}", levels - 1, PRIORITIES_MAX - 1)));
     }
@@ -270,5 +270,48 @@ pub(crate) fn meta_value(given: &wkt::Value) -> Option<MetaValue> {
         Some(Kind::NumberValue(number)) => Some(MetaValue::Number(*number)),
         Some(Kind::BoolValue(truth)) => Some(MetaValue::Bool(*truth)),
         Some(Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_)) | None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: serde_json::Value) -> Result<ClusterEndpoints, Invalid> {
+        cluster_endpoints(&serde_json::from_value(json).unwrap())
+    }
+
+    fn one(ip: &str) -> serde_json::Value {
+        serde_json::json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": 80}}}})
+    }
+
+    #[test]
+    fn endpoints_are_ordered_by_priority_whatever_the_order_on_the_wire() {
+        let json = serde_json::json!({"cluster_name": "c", "endpoints": [
+            {"priority": 1, "lb_endpoints": [one("10.0.0.2")]}, {"lb_endpoints": [one("10.0.0.1")]}]});
+        let read = read(json).unwrap();
+        assert_eq!(read.position("10.0.0.1:80".parse().unwrap()), Some(0));
+        assert_eq!(read.priorities.iter().map(|p| p.localities[0].range.clone()).collect::<Vec<_>>(), [0..1, 1..2]);
+    }
+
+    #[test]
+    fn the_mtls_label_is_kept_for_the_transport() {
+        let mut endpoint = one("10.0.0.1");
+        endpoint["metadata"] = serde_json::json!({"filter_metadata": {"envoy.transport_socket_match": {"tlsMode": "istio"}}});
+        let read = read(serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [endpoint]}]})).unwrap();
+        assert_eq!(read.endpoints[0].transport_match, [("tlsMode".into(), MetaValue::Text("istio".into()))]);
+    }
+
+    #[test]
+    fn a_priority_out_of_bounds_is_refused() {
+        let json = serde_json::json!({"cluster_name": "c", "endpoints": [{"priority": 4_000_000_000_u32, "lb_endpoints": []}]});
+        assert!(read(json).unwrap_err().why.contains("4000000000"));
+    }
+
+    #[test]
+    fn a_name_may_stand_for_several_addresses() {
+        let json = serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [one("db.example")]}]});
+        let resolved = read(json).unwrap().resolved(|_| vec![Endpoint::at(([10, 0, 0, 1], 80).into()), Endpoint::at(([10, 0, 0, 2], 80).into())]);
+        assert_eq!((resolved.endpoints.len(), resolved.priorities[0].localities[0].range.clone()), (2, 0..2));
     }
 }

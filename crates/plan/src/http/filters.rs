@@ -276,3 +276,52 @@ fn per_filter_one(name: &str, any: &Any, optional: bool, config: &mut PerFilterC
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(json: serde_json::Value) -> Result<Option<HttpFilter>, Invalid> {
+        http_filter(&serde_json::from_value(json).unwrap())
+    }
+
+    fn unknown(name: &str) -> xhcm::HttpFilter {
+        let any = Any { type_url: "type.googleapis.com/moon.Phase".into(), value: Vec::new().into() };
+        xhcm::HttpFilter { name: name.into(), config_type: Some(xhcm::http_filter::ConfigType::TypedConfig(any)), ..xhcm::HttpFilter::default() }
+    }
+
+    #[test]
+    fn an_unknown_filter_is_refused_by_name_and_type() {
+        let error = http_filter(&unknown("moon")).unwrap_err();
+        assert_eq!(error.why, "HTTP filter `moon` (moon.Phase) is not supported by this proxy");
+    }
+
+    #[test]
+    fn an_unknown_optional_filter_is_left_out() {
+        let optional = xhcm::HttpFilter { is_optional: true, ..unknown("moon") };
+        assert!(http_filter(&optional).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_disabled_filter_is_left_out() {
+        let json = serde_json::json!({"name": "f", "disabled": true, "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}});
+        assert!(filter(json).unwrap().is_none());
+    }
+
+    #[test]
+    fn istios_filters_are_read_from_a_typed_struct() {
+        let json = serde_json::json!({"name": "istio.metadata_exchange", "typed_config": {
+            "@type": "type.googleapis.com/udpa.type.v1.TypedStruct",
+            "type_url": "type.googleapis.com/io.istio.http.peer_metadata.Config",
+            "value": {"upstream_discovery": [{"istio_headers": {}}, {"workload_discovery": {}}], "upstream_propagation": [{"istio_headers": {}}]}}});
+        let Some(HttpFilter::PeerMetadata(read)) = filter(json).unwrap() else { panic!("another filter") };
+        assert_eq!(read, PeerMetadata { upstream_discovery: true, upstream_propagation: true, ..PeerMetadata::default() });
+    }
+
+    #[test]
+    fn per_route_settings_of_an_unknown_filter_are_refused() {
+        let any = Any { type_url: "type.googleapis.com/moon.Phase".into(), value: Vec::new().into() };
+        assert!(per_filter(&[("moon".to_owned(), any)].into()).unwrap_err().why.contains("moon.Phase"));
+    }
+}

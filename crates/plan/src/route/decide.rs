@@ -192,3 +192,109 @@ impl Miss<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::PlainRequest;
+    use crate::trace::Trace;
+    use lateen_envoy_api::envoy::config::route::v3 as xroute;
+
+    fn table(json: serde_json::Value) -> RouteTable {
+        let given: xroute::RouteConfiguration = serde_json::from_value(json).unwrap();
+        super::super::route_table(&given).unwrap()
+    }
+
+    fn canary(v1: u32, v2: u32) -> RouteTable {
+        table(serde_json::json!({"name": "80", "virtual_hosts": [{
+            "name": "reviews:80", "domains": ["reviews", "reviews.default.svc.cluster.local"],
+            "routes": [
+                {"name": "jason", "match": {"prefix": "/", "headers": [{"name": "end-user", "string_match": {"exact": "jason"}}]}, "route": {"cluster": "v2"}},
+                {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"name": "v1", "weight": v1}, {"name": "v2", "weight": v2}]}}}
+            ]}]}))
+    }
+
+    fn cluster(table: &RouteTable, request: &PlainRequest, draw: u64) -> Option<String> {
+        match route(table, request, draw) {
+            RouteDecision::Matched(found) => found.cluster().map(|c| c.to_string()),
+            RouteDecision::NotFound(_) => None,
+        }
+    }
+
+    #[test]
+    fn weights_share_the_draws_exactly() {
+        let (table, request) = (canary(90, 10), PlainRequest::get("reviews", "/"));
+        let second = (0..1000).filter(|draw| cluster(&table, &request, *draw).unwrap() == "v2").count();
+        assert_eq!(second, 100);
+    }
+
+    #[test]
+    fn weight_zero_gets_nothing() {
+        let (table, request) = (canary(100, 0), PlainRequest::get("reviews", "/"));
+        assert!((0..1000).all(|draw| cluster(&table, &request, draw).unwrap() == "v1"));
+    }
+
+    #[test]
+    fn the_first_route_that_matches_is_taken() {
+        let request = PlainRequest::get("reviews", "/").with("end-user", "jason");
+        assert_eq!(cluster(&canary(100, 0), &request, 0), Some("v2".into()));
+    }
+
+    #[test]
+    fn an_unknown_host_has_no_virtual_host() {
+        let (table, request) = (canary(1, 1), PlainRequest::get("ratings", "/"));
+        assert!(matches!(route(&table, &request, 0), RouteDecision::NotFound(NotFound::VirtualHost)));
+    }
+
+    #[test]
+    fn the_port_of_a_host_counts_unless_it_is_ignored() {
+        let vhost = serde_json::json!([{"name": "a", "domains": ["a"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]}]);
+        let strict = table(serde_json::json!({"name": "r", "virtual_hosts": vhost}));
+        let lenient = table(serde_json::json!({"name": "r", "virtual_hosts": vhost, "ignore_port_in_host_matching": true}));
+        let request = PlainRequest::get("a:8080", "/");
+        assert_eq!((cluster(&strict, &request, 0), cluster(&lenient, &request, 0)), (None, Some("c".into())));
+    }
+
+    #[test]
+    fn an_id_finds_its_route_again() {
+        let (table, request) = (canary(50, 50), PlainRequest::get("reviews", "/"));
+        let RouteDecision::Matched(found) = route(&table, &request, 99) else { panic!("no route") };
+        assert_eq!(table.at(found.id).unwrap().cluster(), found.cluster());
+    }
+
+    #[test]
+    fn a_trace_says_why_a_route_was_passed_over() {
+        let mut trace = Trace::default();
+        let table = canary(1, 1);
+        let _ = route_traced(&table, &PlainRequest::get("reviews", "/"), 1, &mut trace);
+        assert_eq!(trace.steps[1], "route 0 `jason` does not match: header `end-user` is not `jason`");
+        assert_eq!(trace.steps[3], "of its weighted clusters, `v2` (weight 1) is drawn");
+    }
+
+    #[test]
+    fn weights_that_sum_to_zero_are_refused() {
+        let json = serde_json::json!({"name": "r", "virtual_hosts": [{"name": "a", "domains": ["a"], "routes": [
+            {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"name": "v1", "weight": 0}]}}}]}]});
+        let given: xroute::RouteConfiguration = serde_json::from_value(json).unwrap();
+        let error = super::super::route_table(&given).unwrap_err();
+        assert_eq!(error.field, "virtual_hosts[a].routes[0].route.weighted_clusters.clusters");
+    }
+
+    #[test]
+    fn no_timeout_means_envoys_default_and_zero_means_none() {
+        let timeout = |route: serde_json::Value| {
+            let routes = serde_json::json!([{"match": {"prefix": "/"}, "route": route}]);
+            let table = table(serde_json::json!({"name": "r", "virtual_hosts": [{"name": "a", "domains": ["*"], "routes": routes}]}));
+            match route_of(&table) {
+                Action::Forward(forward) => forward.timeout,
+                Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
+            }
+        };
+        assert_eq!(timeout(serde_json::json!({"cluster": "c"})), Some(std::time::Duration::from_secs(15)));
+        assert_eq!(timeout(serde_json::json!({"cluster": "c", "timeout": "0s"})), None);
+    }
+
+    fn route_of(table: &RouteTable) -> &Action {
+        &table.virtual_hosts[0].routes[0].action
+    }
+}

@@ -118,3 +118,40 @@ pub(crate) fn header_value(value: &str) -> Result<HeaderValue, Invalid> {
 fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ops(json: serde_json::Value, remove: &[&str]) -> Result<HeaderOps, Invalid> {
+        let add: Vec<xcore::HeaderValueOption> = serde_json::from_value(json).unwrap();
+        header_ops(&add, &remove.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn names_are_lower_case_and_host_is_authority() {
+        let read = ops(serde_json::json!([{"header": {"key": "Host", "value": "a"}}]), &["X-Old"]).unwrap();
+        assert_eq!((&*read.set[0].name, &*read.remove[0]), (":authority", "x-old"));
+    }
+
+    #[test]
+    fn the_old_append_flag_wins() {
+        let read = ops(serde_json::json!([{"header": {"key": "a", "value": "b"}, "append": false}]), &[]).unwrap();
+        assert_eq!(read.set[0].action, HeaderAction::Overwrite);
+    }
+
+    #[test]
+    fn a_line_break_in_a_value_is_refused() {
+        assert!(ops(serde_json::json!([{"header": {"key": "a", "value": "b\r\nc: d"}}]), &[]).is_err());
+    }
+
+    #[test]
+    fn a_malformed_name_is_refused() {
+        assert!(ops(serde_json::json!([{"header": {"key": "a b", "value": "c"}}]), &[]).unwrap_err().why.contains("`a b`"));
+    }
+
+    #[test]
+    fn an_unknown_operator_in_a_value_is_refused() {
+        assert!(ops(serde_json::json!([{"header": {"key": "a", "value": "%MOON%"}}]), &[]).unwrap_err().why.contains("MOON"));
+    }
+}
