@@ -61,7 +61,7 @@ impl<'a> Check<'a> {
         self.add(
             Finding::new(Code::NotEnforced, format!("\"{field}\" is not enforced yet; traffic behaves as if it were absent"))
                 .with_path(path)
-                .with_remedy("remove it, or rely on it only once docs/compat lists it as enforced"),
+                .with_remedy("remove it, so that nobody relies on it"),
         );
     }
 

@@ -6,6 +6,7 @@
 use lateen_base::{Code, Finding, Findings, Host};
 use lateen_istio_api::{ClientTLSMode, DestinationRule};
 use lateen_mesh::{MtlsMode, Object, Service, Snapshot, TlsMode};
+use std::collections::BTreeMap;
 
 use super::{subset, tls};
 use crate::check::Check;
@@ -21,7 +22,7 @@ pub fn analyze(object: &Object<DestinationRule>, mesh: &Snapshot, findings: &mut
         check.add(Finding::new(Code::ReferencedResourceNotFound, message).with_path("spec.host").with_remedy(remedy));
         return;
     }
-    check_subsets(&object.spec, &services, &mut check);
+    check_subsets(&object.spec, &services, mesh, &mut check);
     match tls::mode(object.spec.traffic_policy.as_ref().and_then(|policy| policy.tls.as_ref())) {
         Some(ClientTLSMode::IstioMutual) => check_plain_workloads(&object.spec, &services, &mut check),
         Some(ClientTLSMode::Disable) => check_strict_workloads(&object.spec, &services, mesh, &mut check),
@@ -29,10 +30,20 @@ pub fn analyze(object: &Object<DestinationRule>, mesh: &Snapshot, findings: &mut
     }
 }
 
-fn check_subsets(rule: &DestinationRule, services: &[&Service], check: &mut Check<'_>) {
+/// Labels of what answers for a service, or will once its Deployments run.
+fn labels_behind<'a>(service: &'a Service, mesh: &'a Snapshot) -> impl Iterator<Item = &'a BTreeMap<String, String>> {
+    let namespace = service.namespace();
+    let pods = mesh.pods.iter().filter(move |pod| pod.meta.namespace == namespace).map(|pod| &pod.meta.labels);
+    let templates = mesh.deployments.iter().filter(move |object| object.meta.namespace == namespace);
+    let selected = pods.chain(templates.map(|object| &object.spec.spec.template.metadata.labels));
+    let selected = selected.filter(|labels| !service.selector.is_empty() && lateen_mesh::selects(&service.selector, labels));
+    service.endpoints.iter().map(|endpoint| &endpoint.labels).chain(selected)
+}
+
+fn check_subsets(rule: &DestinationRule, services: &[&Service], mesh: &Snapshot, check: &mut Check<'_>) {
+    let labels: Vec<_> = services.iter().flat_map(|service| labels_behind(service, mesh)).collect();
     for (i, subset) in rule.subsets.iter().enumerate() {
-        let mut endpoints = services.iter().flat_map(|service| &service.endpoints).peekable();
-        if endpoints.peek().is_some() && !endpoints.any(|endpoint| subset::takes(subset, &endpoint.labels)) {
+        if !labels.is_empty() && !labels.iter().any(|labels| subset::takes(subset, labels)) {
             let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let message = format!("The Subset {} defined in the DestinationRule does not select any pods.", subset.name);
             let remedy = format!("give a pod of {} the labels {}, or correct the subset; until then requests to it get 503", rule.host, labels.join(","));

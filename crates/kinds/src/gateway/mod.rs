@@ -118,11 +118,18 @@ fn is_http(protocol: &str) -> bool {
     matches!(protocol.to_ascii_uppercase().as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB")
 }
 
+/// Whether some workload carries both, or will: one selector holds the other, or a workload has all labels of both.
+fn share_workload(one: &Gateway, other: &Gateway, mesh: &Snapshot) -> bool {
+    selects(&one.selector, &other.selector)
+        || selects(&other.selector, &one.selector)
+        || mesh.workloads().iter().any(|workload| selects(&one.selector, &workload.labels) && selects(&other.selector, &workload.labels))
+}
+
 /// Two Gateways that take one port and host of one workload.
 fn check_conflicts(object: &Object<Gateway>, mesh: &Snapshot, check: &mut Check<'_>) {
     for (i, server) in object.spec.servers.iter().enumerate() {
         let Some(port) = &server.port else { continue };
-        let rivals = mesh.gateways.iter().filter(|other| other.meta.full_name() != object.meta.full_name() && other.spec.selector == object.spec.selector);
+        let rivals = mesh.gateways.iter().filter(|other| other.meta.full_name() != object.meta.full_name() && share_workload(&other.spec, &object.spec, mesh));
         let clash = rivals.flat_map(|other| other.spec.servers.iter().map(move |server| (other, server))).find(|(_, other)| {
             let same_port = other.port.as_ref().is_some_and(|theirs| theirs.number == port.number) && other.bind == server.bind;
             same_port && other.hosts.iter().any(|host| server.hosts.contains(host))

@@ -40,8 +40,9 @@ impl Kind for NamespaceKind {
         let name = &object.meta.name;
         let system = name.starts_with("kube-") || *name == mesh.mesh_config.root_namespace || name == names::ROOT_NAMESPACE;
         let decided = own.contains_key(labels::INJECTION) || own.contains_key(labels::REVISION);
-        let has_pods = mesh.pods.iter().any(|pod| pod.meta.namespace == *name);
-        if !system && !decided && has_pods {
+        let has_pods = mesh.pods.iter().any(|pod| pod.meta.namespace == *name) || mesh.deployments.iter().any(|object| object.meta.namespace == *name);
+        // Namespaces that nobody wrote and nothing runs in are of no interest.
+        if !system && !decided && (has_pods || object.meta.location.is_some()) {
             let message = format!(
                 "The namespace is not enabled for Istio injection. Run 'kubectl label namespace {name} istio-injection=enabled' to enable it, or 'kubectl label namespace {name} istio-injection=disabled' to explicitly mark it as not needing injection."
             );

@@ -3,7 +3,7 @@
 //! - Reads: `v1` Pod.
 //! - Twin: `local/`, which runs them.
 
-use lateen_base::{Code, Finding, Findings, annotations, labels};
+use lateen_base::{Code, Finding, Findings, annotations, labels, names};
 use lateen_kube_api as kube;
 use lateen_mesh::{Object, Snapshot};
 
@@ -31,7 +31,10 @@ impl Kind for PodKind {
     fn analyze(object: &Object<kube::Pod>, mesh: &Snapshot, findings: &mut Findings) {
         let enabled = mesh.namespace(&object.meta.namespace).is_some_and(|namespace| namespace.meta.labels.get(labels::INJECTION).is_some_and(|value| value == "enabled"));
         let refused = [&object.meta.labels, &object.meta.annotations].iter().any(|map| map.get(labels::INJECT).is_some_and(|value| value == "false"));
-        if enabled && !refused && !object.spec.spec.host_network.unwrap_or(false) && !object.meta.annotations.contains_key(annotations::STATUS) {
+        let spec = &object.spec.spec;
+        let has_proxy = object.meta.annotations.contains_key(annotations::STATUS)
+            || spec.containers.iter().chain(&spec.init_containers).any(|container| container.name == names::PROXY_CONTAINER);
+        if enabled && !refused && !spec.host_network.unwrap_or(false) && !has_proxy {
             let message = format!("The pod {} is missing the Istio proxy. This can often be resolved by restarting or redeploying the workload.", object.meta.full_name());
             Check::new(&object.meta, findings).add(Finding::new(Code::PodMissingProxy, message).with_remedy("delete the pod, so that it is made anew with a sidecar"));
         }

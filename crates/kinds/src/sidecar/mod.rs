@@ -9,7 +9,8 @@ pub mod ingress;
 
 use lateen_base::{Code, Finding, Findings};
 use lateen_istio_api::{IstioEgressListener, Sidecar};
-use lateen_mesh::{Object, Protocol, Snapshot};
+use lateen_mesh::{Object, Protocol, Snapshot, selects};
+use std::collections::BTreeMap;
 
 use crate::check::{Check, is_dns_label};
 use crate::kind::{Gvk, Kind};
@@ -57,12 +58,19 @@ impl Kind for SidecarKind {
 
     fn analyze(object: &Object<Sidecar>, mesh: &Snapshot, findings: &mut Findings) {
         let mut check = Check::new(&object.meta, findings);
-        let rivals: Vec<String> = mesh
-            .sidecars
-            .iter()
-            .filter(|other| other.meta.namespace == object.meta.namespace && selector(other) == selector(object))
-            .map(|other| other.meta.name.clone())
-            .collect();
+        let labels: Vec<_> = labels_in(mesh, &object.meta.namespace).collect();
+        let own: Vec<_> = labels.iter().filter(|labels| selector(object).is_some_and(|selector| selects(selector, labels))).collect();
+        if selector(object).is_some() && own.is_empty() {
+            let message = "Referenced selector not found: no workload of the namespace has the labels of workloadSelector";
+            check.add(Finding::new(Code::ReferencedResourceNotFound, message).with_path("spec.workloadSelector").with_remedy("correct the labels, or remove the selector"));
+        }
+        let shares = |other: &&Object<Sidecar>| match (selector(object), selector(other)) {
+            (None, None) => true,
+            (Some(_), Some(theirs)) => own.iter().any(|labels| selects(theirs, labels)),
+            _ => false,
+        };
+        let of_namespace = mesh.sidecars.iter().filter(|other| other.meta.namespace == object.meta.namespace);
+        let rivals: Vec<String> = of_namespace.filter(shares).map(|other| other.meta.name.clone()).collect();
         if rivals.len() > 1 {
             let message = format!("The Sidecars {} in namespace \"{}\" select the same workloads", rivals.join(","), object.meta.namespace);
             let remedy = "give each a workloadSelector of its own, or merge them; until then the oldest is used";
@@ -71,7 +79,14 @@ impl Kind for SidecarKind {
     }
 }
 
-fn selector(object: &Object<Sidecar>) -> Option<&std::collections::BTreeMap<String, String>> {
+/// Labels of the pods a namespace has, or will have.
+fn labels_in<'a>(mesh: &'a Snapshot, namespace: &'a str) -> impl Iterator<Item = &'a BTreeMap<String, String>> {
+    let pods = mesh.pods.iter().filter(move |pod| pod.meta.namespace == namespace).map(|pod| &pod.meta.labels);
+    let templates = mesh.deployments.iter().filter(move |object| object.meta.namespace == namespace);
+    pods.chain(templates.map(|object| &object.spec.spec.template.metadata.labels))
+}
+
+fn selector(object: &Object<Sidecar>) -> Option<&BTreeMap<String, String>> {
     object.spec.workload_selector.as_ref().map(|selector| &selector.labels).filter(|labels| !labels.is_empty())
 }
 
