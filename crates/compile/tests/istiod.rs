@@ -55,6 +55,10 @@ fn normalize_object(fields: &mut Map<String, Value>) {
     // …nor its ALPN offered.
     if let Some(Value::Array(offers)) = fields.get_mut("alpnProtocols") {
         offers.retain(|offer| offer != "istio-peer-exchange");
+        // A server also takes the mesh's own word, so that strict TLS libraries find a common protocol.
+        if offers.first().is_some_and(|first| first == "h2") && offers.last().is_some_and(|last| last == "istio") {
+            offers.pop();
+        }
     }
     // There is no tracing provider whose spans the tags could be on.
     fields.remove("customTags");

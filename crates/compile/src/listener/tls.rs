@@ -39,7 +39,7 @@ pub(crate) fn mesh_tls(view: &View<'_>) -> TransportSocket {
         }),
         tls_certificate_sds_secret_configs: vec![pb::agent_secret(names::SECRET_DEFAULT)],
         validation_context_type: Some(validation(names, pb::agent_secret(names::SECRET_ROOT))),
-        alpn_protocols: http_alpn(),
+        alpn_protocols: mesh_alpn(),
         ..Default::default()
     };
     socket(common, true)
@@ -65,6 +65,14 @@ pub(crate) fn server_tls(view: &View<'_>, tls: &ServerTLSSettings) -> Option<Tra
         common.validation_context_type = Some(validation(names, authority(tls)));
     }
     Some(socket(common, mutual == Some(true)))
+}
+
+/// HTTP's versions, then the mesh's own word: clients that offer only that word (TCP, and stock Envoy for HTTP) find a
+/// common protocol, which RFC 7301 §3.2 asks for and Envoy's TLS library does not insist on.
+fn mesh_alpn() -> Vec<String> {
+    let mut all = http_alpn();
+    all.push(names::ALPN_ISTIO.to_owned());
+    all
 }
 
 fn http_alpn() -> Vec<String> {
