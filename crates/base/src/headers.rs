@@ -32,3 +32,7 @@ pub const PEER_METADATA: &str = "x-envoy-peer-metadata";
 pub const PEER_METADATA_ID: &str = "x-envoy-peer-metadata-id";
 /// The `server` header's value.
 pub const SERVER_ISTIO_ENVOY: &str = "istio-envoy";
+/// Destination asked for by the request, `IP:port`.
+pub const ORIGINAL_DST_HOST: &str = "x-envoy-original-dst-host";
+/// Node of the caller, as it names itself.
+pub const DOWNSTREAM_NODE: &str = "x-envoy-downstream-service-node";

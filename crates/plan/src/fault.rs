@@ -11,6 +11,7 @@ use crate::rejected::{Invalid, Within};
 use crate::request::RequestView;
 use crate::string_match::HeaderMatch;
 use crate::time::duration;
+use lateen_base::headers::DOWNSTREAM_NODE;
 use lateen_envoy_api::envoy::extensions::filters::common::fault::v3 as xcommon;
 use lateen_envoy_api::envoy::extensions::filters::http::fault::v3 as xfault;
 use std::time::Duration;
@@ -107,9 +108,6 @@ impl Fault {
         })
     }
 }
-
-/// Names the calling node.
-const DOWNSTREAM_NODE: &str = "x-envoy-downstream-service-node";
 
 fn delay(delay: &xcommon::FaultDelay) -> Result<Delay, Invalid> {
     use xcommon::fault_delay::FaultDelaySecifier as S;

@@ -5,6 +5,7 @@
 //! - Rule: foreign bytes give a peer or nothing, never a panic; more than [`BYTES_MAX`] is nothing.
 //! - Not here: the headers (`proxy/src/filters/peer_metadata.rs`).
 
+use lateen_base::labels::{CANONICAL_NAME, CANONICAL_REVISION};
 use lateen_envoy_api::wkt;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -34,11 +35,6 @@ pub struct PeerMetadata {
     /// Label `version`.
     pub version: String,
 }
-
-/// Label of the canonical service.
-const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
-/// Label of the canonical revision.
-const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 
 impl PeerMetadata {
     /// Reads a node's metadata, as the bootstrap holds it. Labels fall back as Istio's do: the canonical service is the

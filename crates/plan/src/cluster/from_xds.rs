@@ -156,7 +156,7 @@ fn original_dst(given: &xcluster::Cluster) -> Result<OriginalDst, Invalid> {
     }
     let header = match config.http_header_name.as_str() {
         _ if !config.use_http_header => None,
-        "" => Some("x-envoy-original-dst-host".into()),
+        "" => Some(lateen_base::headers::ORIGINAL_DST_HOST.into()),
         name => Some(name.to_ascii_lowercase().into()),
     };
     let port_override = match config.upstream_port_override.as_ref().map(|v| u16::try_from(v.value)) {
