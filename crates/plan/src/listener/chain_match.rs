@@ -265,7 +265,7 @@ mod tests {
     fn listener(chains: Vec<Arc<FilterChain>>) -> Listener {
         Listener {
             name: "l".into(),
-            address: ListenAddress::Socket("0.0.0.0:15006".parse().unwrap()),
+            address: ListenAddress::Socket("0.0.0.0:9999".parse().unwrap()),
             bind_to_port: true,
             direction: crate::listener::Direction::Inbound,
             use_original_dst: false,
