@@ -17,7 +17,7 @@ use crate::{
 pub(crate) async fn run(context: &Context, flags: &args::Get) -> Result<ExitCode> {
     for (index, kind) in flags.kind.split(',').enumerate() {
         if index > 0 {
-            crate::output::line(format_args!());
+            crate::output::line(format_args!(""));
         }
         one_kind(context, kind, flags).await?;
     }

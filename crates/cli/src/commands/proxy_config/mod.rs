@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, flags: &args::ProxyConfig) -> Result<
     };
     for (index, kind) in kinds.iter().enumerate() {
         if index > 0 {
-            crate::output::line(format_args!());
+            crate::output::line(format_args!(""));
         }
         show(*kind, &dumps, flags)?;
     }
