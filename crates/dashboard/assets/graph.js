@@ -58,16 +58,15 @@ const Graph = (() => {
     const middle = { x: route.x, y: route.y };
     const words = edge.rate > 0 ? Format.rate(edge) + (edge.error_percent > 0 ? `, ${Format.errors(edge)} err` : "") : "";
     const below = edge.rate > 0 && edge.p50 !== null ? `p50 ${Format.ms(edge.p50)} · p99 ${Format.ms(edge.p99)}` : "";
-    const width = Math.max(words.length, below.length) * 6 + 22;
+    // The line runs between the two texts.
     const label = el("g", { transform: `translate(${middle.x.toFixed(1)},${middle.y.toFixed(1)})` });
     if (words) {
-      label.append(el("rect", { class: "label-box", x: -width / 2, y: -17, width, height: below ? 32 : 18, rx: 4 }));
-      label.append(el("text", { x: edge.mtls === null ? 0 : 7, y: -4, "text-anchor": "middle" }, words));
-      if (below) label.append(el("text", { class: "sub", x: 0, y: 11, "text-anchor": "middle" }, below));
+      label.append(el("text", { x: edge.mtls === null ? 0 : 7, y: -6, "text-anchor": "middle" }, words));
+      if (below) label.append(el("text", { class: "sub", x: 0, y: 15, "text-anchor": "middle" }, below));
     }
     if (edge.mtls !== null) {
       const shackle = edge.mtls ? "M-2.7-1v-2a2.7 2.7 0 0 1 5.4 0v2" : "M-2.7-1v-2a2.7 2.7 0 0 1 5.2-1";
-      const lock = el("path", { class: edge.mtls ? "lock" : "lock open", d: "M-4.5-1h9v6.5h-9z" + shackle, transform: words ? `translate(${(-words.length * 3 - 4).toFixed(1)},-9)` : "translate(0,0)" });
+      const lock = el("path", { class: edge.mtls ? "lock" : "lock open", d: "M-4.5-1h9v6.5h-9z" + shackle, transform: words ? `translate(${(-words.length * 3 - 4).toFixed(1)},-11)` : "translate(0,-9)" });
       lock.append(el("title", {}, edge.mtls ? "mutual TLS" : "not encrypted"));
       label.append(lock);
     }
