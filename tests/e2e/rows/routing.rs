@@ -245,10 +245,17 @@ fn s27(mesh: &Mesh, ns: &str) -> Result<()> {
         mesh.get(ns, "deploy/client-v1", &[URL])?;
         Ok(requests_seen(mesh, ns, "deploy/backend-v2")? > 0)
     })?;
+    // Copies of the questions above may still be on their way.
+    std::thread::sleep(Duration::from_millis(500));
     let before = requests_seen(mesh, ns, "deploy/backend-v2")?;
     let load = mesh.load(ns, "deploy/client-v1", &["-c", "2", "-qps", "0", "-n", "300", URL])?;
     ensure!(load.body("v1") == 300, "the client saw the shadow: {load:?}");
-    wait_until("300 copies", Duration::from_secs(5), || Ok(requests_seen(mesh, ns, "deploy/backend-v2")? == before + 300))?;
+    let mut seen = 0;
+    let waited = wait_until("300 copies", Duration::from_secs(5), || {
+        seen = requests_seen(mesh, ns, "deploy/backend-v2")? - before;
+        Ok(seen == 300)
+    });
+    ensure!(waited.is_ok(), "{seen} copies of 300 requests");
     mesh.apply(&rule("    mirrorPercentage: {value: 30}\n"))?;
     std::thread::sleep(Duration::from_millis(300));
     let before = requests_seen(mesh, ns, "deploy/backend-v2")?;
@@ -295,27 +302,24 @@ fn s28(mesh: &Mesh, ns: &str) -> Result<()> {
     }
     mesh.apply(&yaml::policy(ns, "backend", "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}"))?;
     std::thread::sleep(Duration::from_millis(500));
-    let mut homes = Vec::new();
-    for user in 0..12 {
+    let home = |user: u32| -> Result<String> {
         let header = format!("x-user: user-{user}");
-        let load = mesh.load(ns, "deploy/client-v1", &["-c", "2", "-qps", "0", "-n", "20", "-H", &header, URL])?;
-        ensure!(load.bodies.len() == 1 && load.code(200) == 20, "one pod per key: {header} {load:?}");
-        homes.extend(load.bodies.into_keys());
-    }
-    let mut distinct = homes.clone();
-    distinct.sort();
-    distinct.dedup();
-    ensure!(distinct.len() > 1, "every key went to one pod: {homes:?}");
+        let load = mesh.load(ns, "deploy/client-v1", &["-c", "2", "-qps", "0", "-n", "10", "-H", &header, URL])?;
+        ensure!(load.bodies.len() == 1 && load.code(200) == 10, "one pod per key: {header} {load:?}");
+        load.bodies.into_keys().next().ok_or_else(|| anyhow::anyhow!("no answer"))
+    };
+    let homes: Vec<String> = (0..30).map(home).collect::<Result<_>>()?;
+    ensure!(["a", "b", "c"].iter().all(|pod| homes.iter().any(|h| h == pod)), "30 keys reach all three: {homes:?}");
     mesh.run(&["delete", "Deployment", "backend-v3", "-n", ns])?.ok()?;
     wait_until("c gone", Duration::from_secs(10), || {
-        let load = mesh.load(ns, "deploy/client-v1", &["-c", "1", "-qps", "0", "-n", "60", "-H", "x-user: user-0", URL])?;
+        let load = mesh.load(ns, "deploy/client-v1", &["-c", "1", "-qps", "0", "-n", "60", URL])?;
         Ok(load.code(200) == 60 && load.body("c") == 0)
     })?;
-    for (user, home) in homes.iter().enumerate().filter(|(_, home)| *home != "c") {
-        let header = format!("x-user: user-{user}");
-        let load = mesh.load(ns, "deploy/client-v1", &["-c", "1", "-qps", "0", "-n", "5", "-H", &header, URL])?;
-        ensure!(load.body(home) == 5, "a key whose pod stayed has moved: {header} was {home}, now {load:?}");
-    }
+    // c's keys move. Envoy's ring also gives each remaining host more points when one leaves (1024 shared by two instead of
+    // three), so about a sixth of the others move too; most stay.
+    let moved = homes.iter().enumerate().filter(|(_, h)| *h != "c").map(|(user, h)| Ok(home(user as u32)? != *h)).collect::<Result<Vec<bool>>>()?;
+    let count = moved.iter().filter(|m| **m).count();
+    ensure!(count * 2 < moved.len(), "{count} of {} keys whose pod stayed have moved", moved.len());
     Ok(())
 }
 
@@ -326,7 +330,7 @@ fn s29(mesh: &Mesh, ns: &str) -> Result<()> {
     );
     let route = |subset: &str| yaml::virtual_service(ns, "backend", &format!("  - route:\n    - destination: {{host: backend, subset: {subset}}}\n"));
     mesh.apply(&yaml::join(&[rule, route("only-b")]))?;
-    settle(mesh, ns, "b")?;
+    wait_until("the subset", Duration::from_secs(5), || Ok(mesh.load(ns, "deploy/client-v1", &["-c", "1", "-qps", "0", "-n", "30", URL])?.body("b") == 30))?;
     let load = mesh.load(ns, "deploy/client-v1", &["-c", "2", "-qps", "0", "-n", "200", URL])?;
     ensure!(load.body("b") == 200, "labels select only matching pods: {load:?}");
     mesh.apply(&route("all"))?;
