@@ -75,7 +75,7 @@ fn enabled(view: &View<'_>) -> bool {
     }
     let telemetries = view.snapshot.telemetries_of(&view.proxy.namespace, &view.proxy.labels);
     let deciding = telemetries.iter().rev().find_map(|t| t.spec.access_logging.last());
-    !deciding.is_some_and(|logging| logging.disabled == Some(true))
+    deciding.is_none_or(|logging| logging.disabled != Some(true))
 }
 
 fn log(view: &View<'_>, filter: Option<accesslog::AccessLogFilter>) -> AccessLog {

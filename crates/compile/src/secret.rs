@@ -47,7 +47,7 @@ fn authority(view: &View<'_>, name: &str) -> Option<Secret> {
 }
 
 fn inline(bytes: Vec<u8>) -> DataSource {
-    DataSource { specifier: Some(Specifier::InlineBytes(bytes.into())), ..Default::default() }
+    DataSource { specifier: Some(Specifier::InlineBytes(bytes)), ..Default::default() }
 }
 
 fn value(secret: &kube::Secret, key: &str) -> Option<Vec<u8>> {

@@ -163,12 +163,9 @@ pub fn canonical_revision(labels: &BTreeMap<String, String>) -> Option<&str> {
 
 /// Name of the Deployment behind a ReplicaSet named `<deployment>-<hash>`.
 pub fn deployment_of_replica_set(replica_set: &str, labels: &BTreeMap<String, String>) -> String {
-    if let Some(hash) = labels.get(labels::POD_TEMPLATE_HASH) {
-        if let Some(name) = replica_set.strip_suffix(hash.as_str()).and_then(|n| n.strip_suffix('-')) {
-            return name.to_owned();
-        }
-    }
-    replica_set.to_owned()
+    let hash = labels.get(labels::POD_TEMPLATE_HASH);
+    let name = hash.and_then(|hash| replica_set.strip_suffix(hash.as_str())).and_then(|n| n.strip_suffix('-'));
+    name.unwrap_or(replica_set).to_owned()
 }
 
 #[cfg(test)]

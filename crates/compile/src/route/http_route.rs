@@ -161,10 +161,10 @@ impl Context<'_, '_> {
             route::Action::DirectResponse(redirect::lower_direct(response))
         } else {
             let action = self.action(http, &rule_headers, &mut route)?;
-            if let Some(route_action::ClusterSpecifier::Cluster(name)) = &action.cluster_specifier {
-                if let Some(cluster) = lateen_base::names::split_cluster(name) {
-                    operation = format!("{}:{}{path}", cluster.host, cluster.port);
-                }
+            if let Some(route_action::ClusterSpecifier::Cluster(name)) = &action.cluster_specifier
+                && let Some(cluster) = lateen_base::names::split_cluster(name)
+            {
+                operation = format!("{}:{}{path}", cluster.host, cluster.port);
             }
             route::Action::Route(action)
         });

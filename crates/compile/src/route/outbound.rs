@@ -104,10 +104,10 @@ fn rule_of<'a, 'b>(rules: &'b [Rule<'a>], service: &Service) -> Option<&'b Rule<
     let best = |rule: &Rule<'_>| rule.hosts.iter().filter(|h| h.covers(&service.hostname)).map(Host::specificity).max();
     let mut found: Option<(&Rule<'_>, (bool, usize))> = None;
     for rule in rules {
-        if let Some(specificity) = best(rule) {
-            if found.is_none_or(|(_, best)| specificity > best) {
-                found = Some((rule, specificity));
-            }
+        if let Some(specificity) = best(rule)
+            && found.is_none_or(|(_, best)| specificity > best)
+        {
+            found = Some((rule, specificity));
         }
     }
     found.map(|(rule, _)| rule)
