@@ -19,13 +19,16 @@ use lateen_source::{Applied, Event, SnapshotBuilder};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 /// Identities of the objects whose status is ours to write, by the name findings use (`Kind namespace/name`).
 type Identities = BTreeMap<String, Value>;
+
+/// How long a state has to settle before it is analysed; reports are for people.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 
 /// What the reporting task looks at.
 struct Report {
@@ -127,6 +130,8 @@ pub async fn follow(options: ControlOptions, hub: Arc<Hub>, metrics: Arc<Metrics
 
 async fn report(mut newest: watch::Receiver<Option<Arc<Report>>>, mut reporter: Reporter) {
     while newest.changed().await.is_ok() {
+        // While a mesh starts, much refers to what is not there yet for a moment.
+        tokio::time::sleep(REPORT_AFTER).await;
         let Some(report) = newest.borrow_and_update().clone() else { continue };
         let looked_at = report.snapshot.clone();
         let Ok(analysis) = tokio::task::spawn_blocking(move || lateen_kinds::analyze(&looked_at)).await else {
