@@ -19,6 +19,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything allocates much. Failing costs memory, nothing else.
+    let _ = lateen_sys::process::use_small_pages();
     let argv: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     if let Some(code) = commands::stage(&argv) {
         return code;

@@ -140,6 +140,15 @@ const CAPABILITY_LAST: nix::libc::c_ulong = 63;
 /// chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod audit_write setfcap.
 const CONTAINER_CAPABILITIES: [nix::libc::c_ulong; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
 
+/// Gives this process, and every process it starts, memory in small pages only. A small idle process would otherwise hold several
+/// mebibytes in huge pages of which it uses a part; measured on an idle sidecar, its memory halves. Source: prctl(2) `PR_SET_THP_DISABLE`.
+///
+/// # Errors
+/// What prctl(2) reports; a kernel without huge pages has nothing to turn off.
+pub fn use_small_pages() -> io::Result<()> {
+    rustix::thread::disable_transparent_huge_pages(true).map_err(Into::into)
+}
+
 /// Everything a supervisor must do to each child's start that is not in `Command`: kept so that callers outside `sys` need no unsafe code.
 #[must_use]
 pub fn current_executable() -> std::path::PathBuf {
