@@ -14,7 +14,7 @@ use crate::{stage, state_dir};
 use lateen_sys::process::current_executable;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -107,15 +107,32 @@ fn detach(options: &UpOptions) -> Result<ExitCode, UpError> {
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(&text).map_err(&action)?;
     }
-    if let Some(mut lines) = child.stdout.take() {
-        io::copy(&mut lines, &mut io::stdout()).map_err(&action)?;
+    let ready = match child.stdout.take() {
+        Some(lines) => pass_on(BufReader::new(lines)).map_err(&action)?,
+        None => false,
+    };
+    if ready {
+        return Ok(ExitCode::SUCCESS);
     }
-    // The child closes its output when the mesh is ready and goes on, or ends when it failed.
-    match child.try_wait().map_err(&action)? {
-        None => Ok(ExitCode::SUCCESS),
-        Some(status) => Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))),
+    let status = child.wait().map_err(&action)?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+/// Shows the lines of the background process; true once it says that the mesh is ready, false when it ended before.
+fn pass_on(mut lines: impl BufRead) -> io::Result<bool> {
+    loop {
+        let mut line = Vec::new();
+        match lines.read_until(b'\n', &mut line)? {
+            0 => return Ok(false),
+            _ if line == READY_LINE => return Ok(true),
+            // Nobody may be reading any more; the mesh starts all the same.
+            _ => drop(io::stdout().write_all(&line)),
+        }
     }
 }
+
+/// Written by the background process when the mesh is ready; no text for a user contains it.
+const READY_LINE: &[u8] = b"\0ready\n";
 
 /// The background process of `up --detach`.
 pub(crate) fn detached() -> ExitCode {
@@ -205,6 +222,7 @@ async fn serve(start: Start, socket: OwnedFd, listeners: Vec<OwnedFd>, mut launc
                 lines.iter().for_each(|line| print_line(line));
                 state = State::Ready;
                 if detached == Detached::Yes {
+                    io::stdout().write_all(READY_LINE).map_err(system("tell that the mesh is ready"))?;
                     close_output(&log).map_err(system("detach from the terminal"))?;
                 }
             }
@@ -254,7 +272,7 @@ fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Lets the process that waits for a detached mesh see the end of its output.
+/// Sends later output of a detached mesh to its log: the terminal belongs to others by now.
 fn close_output(log: &std::path::Path) -> io::Result<()> {
     let log = fs::OpenOptions::new().append(true).open(log)?;
     nix::unistd::dup2_stdout(&log)?;
@@ -288,5 +306,16 @@ impl Signals {
                 _ = self.hangup.recv() => if self.detached == Detached::No { return },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_background_process_that_ends_early_is_not_taken_for_ready() {
+        assert!(!pass_on(&b"error: no\n"[..]).unwrap());
+        assert!(pass_on(&b"progress\n\0ready\nlater\n"[..]).unwrap());
     }
 }
