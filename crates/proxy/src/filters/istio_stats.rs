@@ -53,9 +53,9 @@ pub(crate) fn on_complete(settings: IstioStats, stream: &Stream<'_>) {
 /// The other workload: as it introduced itself, else as the endpoint's metadata say.
 fn peer(shard: &mut Shard, stream: &Stream<'_>, inbound: bool) -> Peer {
     let info = &stream.info;
-    let said = if inbound { &info.downstream_peer } else { &info.upstream_peer };
-    if let Some(header) = said.as_deref().filter(|header| !header.is_empty()) {
-        return shard.peer_of_header(header);
+    let said = if inbound { info.downstream_peer } else { info.upstream_peer };
+    if let Some(peer) = said.filter(|peer| *peer != Peer::UNKNOWN) {
+        return peer;
     }
     match info.host.as_ref().map(|host| &host.endpoint.workload) {
         Some(workload) if !inbound && !workload.is_empty() => shard.peer_of_endpoint(workload),
@@ -64,13 +64,11 @@ fn peer(shard: &mut Shard, stream: &Stream<'_>, inbound: bool) -> Peer {
 }
 
 fn principals(shard: &mut Shard, stream: &Stream<'_>, inbound: bool) -> (lateen_telemetry::istio::Text, lateen_telemetry::istio::Text) {
-    let tls = stream.rules.origin.tls.as_deref();
-    let (source, destination) = if inbound {
-        (tls.and_then(|tls| tls.peer.as_ref()?.uri_sans.first()).map(String::as_str), tls.and_then(|tls| tls.local_uri.as_deref()))
-    } else {
-        let info = &stream.info;
-        (info.upstream_own_identity.as_deref(), info.upstream_identity.as_deref())
-    };
+    // Downstream the peer is the client; upstream it is the server.
+    let tls = if inbound { stream.rules.origin.tls.as_deref() } else { stream.info.upstream_tls.as_deref() };
+    let peer = tls.and_then(|tls| tls.peer.as_ref()?.uri_sans.first()).map(String::as_str);
+    let own = tls.and_then(|tls| tls.local_uri.as_deref());
+    let (source, destination) = if inbound { (peer, own) } else { (own, peer) };
     (shard.text(source.unwrap_or_default()), shard.text(destination.unwrap_or_default()))
 }
 

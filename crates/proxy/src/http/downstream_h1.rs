@@ -22,7 +22,8 @@ use super::stream::Stream;
 use lateen_http1::{BodyDecoder, Limits, ParseError, RequestHead, ResponseHead, Version, parse_request};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -38,38 +39,57 @@ enum Next {
 /// Serves the connection to its end. `buffer` holds what was read already.
 pub(crate) async fn serve(serving: &mut Serving, stream: &mut crate::transport::Stream, mut buffer: ReadBuffer) {
     let mut spare = Spare::default();
-    let mut requests = 0_u32;
-    let mut reset = false;
-    {
+    let ending = {
         let io = Io::new(stream);
         let io: &dyn Duplex = &io;
+        let worker = Rc::clone(&serving.origin.worker);
+        let mut draining = pin!(worker.drain_begun());
         loop {
             if buffer.is_empty() {
                 serving.origin.worker.buffers.give(buffer.take_memory());
-                if !idle(serving, io, requests).await {
-                    break;
+                if !idle(serving, io, draining.as_mut(), spare.requests).await {
+                    break Ending::Quiet;
                 }
                 buffer = ReadBuffer::new(serving.origin.worker.buffers.take());
             }
-            if !serving.still_admitted() {
-                reset = true;
-                break;
-            }
-            requests += 1;
-            match one(serving, io, &mut buffer, &mut spare, requests).await {
-                Next::Request => {}
-                Next::Close => break,
-                Next::CloseAfterClient => {
-                    linger(io, &mut buffer, serving.hcm.delayed_close_timeout).await;
-                    break;
-                }
+            // On the heap, so that an idle connection does not hold the room that a request needs.
+            if let Some(ending) = Box::pin(busy(serving, io, &mut buffer, &mut spare)).await {
+                break ending;
             }
         }
-    }
+    };
     serving.origin.worker.buffers.give(buffer.take_memory());
-    if reset || spare.broken {
-        if let Some(tcp) = stream.tcp() {
-            crate::transport::raw::reset_on_close(tcp);
+    if ending == Ending::Abrupt
+        && let Some(tcp) = stream.tcp()
+    {
+        crate::transport::raw::reset_on_close(tcp);
+    }
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Quiet,
+    /// By a reset: an answer broke off, or policy refuses the connection now.
+    Abrupt,
+}
+
+/// Serves requests while bytes are there. `None`: the connection is idle again.
+async fn busy(serving: &mut Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer, spare: &mut Spare) -> Option<Ending> {
+    loop {
+        if !serving.still_admitted() {
+            return Some(Ending::Abrupt);
+        }
+        spare.requests += 1;
+        match one(serving, io, buffer, spare).await {
+            Next::Request if buffer.is_empty() => return None,
+            Next::Request => {}
+            Next::Close if spare.broken => return Some(Ending::Abrupt),
+            Next::Close => return Some(Ending::Quiet),
+            Next::CloseAfterClient => {
+                linger(io, buffer, serving.hcm.delayed_close_timeout).await;
+                return Some(Ending::Quiet);
+            }
         }
     }
 }
@@ -79,23 +99,23 @@ pub(crate) async fn serve(serving: &mut Serving, stream: &mut crate::transport::
 struct Spare {
     head: RequestHead,
     response: ResponseHead,
+    /// Requests so far.
+    requests: u32,
     /// An answer broke off: closing must say so.
     broken: bool,
 }
 
 /// Waits for the next request. False: the connection ends.
-async fn idle(serving: &Serving, io: &(dyn Duplex + '_), requests: u32) -> bool {
+async fn idle(serving: &mut Serving, io: &(dyn Duplex + '_), mut draining: Pin<&mut impl Future<Output = ()>>, requests: u32) -> bool {
     if serving.origin.worker.is_draining() && requests > 0 {
         return false;
     }
-    let mut readable = pin!(io.readable());
-    let mut deadline = pin!(serving.idle_deadline(requests));
-    let mut draining = pin!(serving.origin.worker.drain_begun());
+    serving.begin_idle(requests);
     poll_fn(|cx| {
-        if let Poll::Ready(result) = readable.as_mut().poll(cx) {
+        if let Poll::Ready(result) = io.poll_readable(cx) {
             return Poll::Ready(result.is_ok());
         }
-        if deadline.as_mut().poll(cx).is_ready() || (requests > 0 && draining.as_mut().poll(cx).is_ready()) {
+        if serving.poll_idle(cx).is_ready() || (requests > 0 && draining.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(false);
         }
         Poll::Pending
@@ -103,8 +123,8 @@ async fn idle(serving: &Serving, io: &(dyn Duplex + '_), requests: u32) -> bool 
     .await
 }
 
-async fn one(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer, spare: &mut Spare, requests: u32) -> Next {
-    let worker = std::rc::Rc::clone(&serving.origin.worker);
+async fn one(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer, spare: &mut Spare) -> Next {
+    let worker = Rc::clone(&serving.origin.worker);
     let limits = Limits { head_bytes: serving.hcm.headers_bytes_max, headers_max: serving.hcm.headers_count_max };
     let mut head = std::mem::take(&mut spare.head);
     let read = read_head(serving, io, buffer, limits, &mut head).await;
@@ -114,7 +134,7 @@ async fn one(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer,
     let next = match read {
         Ok(()) => {
             let head = &stream.request.head;
-            let last = !head.keep_alive || worker.is_draining() || serving.requests_used_up(requests);
+            let last = !head.keep_alive || worker.is_draining() || serving.requests_used_up(spare.requests);
             let http10 = head.version == Version::Http10;
             let rx = H1Rx { io, buffer, decoder: BodyDecoder::new(head.framing), closed: false };
             let mut rx = BodyRx::H1(rx);

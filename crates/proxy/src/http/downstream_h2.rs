@@ -67,7 +67,7 @@ async fn accept(mut serving: Serving, mut connection: h2::server::Connection<Pre
     let active = Rc::new(Cell::new(0_u32));
     let (mut requests, mut leaving) = (0_u32, false);
     loop {
-        let event = next(&serving, &origin, &mut connection, &active, leaving).await;
+        let event = next(&mut serving, &origin, &mut connection, &active, leaving).await;
         match event {
             Event::Request(request, respond) => {
                 if !serving.still_admitted() {
@@ -114,13 +114,13 @@ enum Event {
 }
 
 async fn next(
-    serving: &Serving,
+    serving: &mut Serving,
     origin: &Origin,
     connection: &mut h2::server::Connection<Prefixed, Bytes>,
     active: &Cell<u32>,
     leaving: bool,
 ) -> Event {
-    let mut idle = pin!(serving.idle_deadline(1));
+    serving.begin_idle(1);
     let mut draining = pin!(origin.worker.drain_begun());
     poll_fn(|cx| {
         match connection.poll_accept(cx) {
@@ -131,7 +131,7 @@ async fn next(
         if leaving {
             return Poll::Pending;
         }
-        let idle_now = active.get() == 0 && idle.as_mut().poll(cx).is_ready();
+        let idle_now = active.get() == 0 && serving.poll_idle(cx).is_ready();
         if idle_now || draining.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Event::Leave);
         }

@@ -6,7 +6,9 @@
 use super::request::Protocol;
 use crate::cluster::{Cluster, Host};
 use lateen_plan::names::Name;
+use crate::transport::TlsSession;
 use lateen_telemetry::ResponseFlags;
+use lateen_telemetry::istio::Peer;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -54,10 +56,8 @@ pub struct Info {
     pub upstream_local: Option<SocketAddr>,
     /// What its socket said when it failed; empty: nothing.
     pub transport_failure: Cow<'static, str>,
-    /// Identity of the upstream, proved by TLS.
-    pub upstream_identity: Option<Box<str>>,
-    /// The identity this side proved to it.
-    pub upstream_own_identity: Option<Box<str>>,
+    /// The TLS handshake with it.
+    pub upstream_tls: Option<Rc<TlsSession>>,
     /// The client as far as trusted hops tell.
     pub client: Option<SocketAddr>,
     /// Path as it was before normalisation and rewriting, if it changed.
@@ -67,9 +67,9 @@ pub struct Info {
     /// Whole duration; set at the end.
     pub duration: Duration,
     /// The peer downstream, as it introduced itself.
-    pub downstream_peer: Option<Rc<[u8]>>,
+    pub downstream_peer: Option<Peer>,
     /// The peer upstream, as it introduced itself.
-    pub upstream_peer: Option<Rc<[u8]>>,
+    pub upstream_peer: Option<Peer>,
     /// gRPC messages of the request.
     pub request_messages: u64,
     /// gRPC messages of the answer.
@@ -99,8 +99,7 @@ impl Default for Info {
             upstream_protocol: Protocol::Http11,
             upstream_local: None,
             transport_failure: Cow::Borrowed(""),
-            upstream_identity: None,
-            upstream_own_identity: None,
+            upstream_tls: None,
             client: None,
             original_path: None,
             upstream_service_time: None,

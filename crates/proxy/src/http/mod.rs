@@ -42,8 +42,11 @@ use io::{Duplex, Io};
 use lateen_plan::http::{Codec, Hcm};
 use prefixed::Prefixed;
 use serving::Serving;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use stream::Origin;
 
 /// The first bytes of every HTTP/2 connection (RFC 9113 §3.4).
@@ -64,24 +67,25 @@ pub async fn serve(downstream: Downstream, hcm: Arc<Hcm>) {
         (Codec::Http2, _) => true,
         (Codec::Auto, Some(b"h2" | b"istio-h2")) => true,
         (Codec::Auto, Some(b"http/1.1" | b"istio-http/1.1" | b"http/1.0" | b"istio-http/1.0")) => false,
-        (Codec::Auto, Some(_) | None) => starts_h2(&serving, &mut stream, &mut buffer).await,
+        (Codec::Auto, Some(_) | None) => starts_h2(&mut serving, &mut stream, &mut buffer).await,
     };
     if speaks_h2 {
-        downstream_h2::serve(serving, Prefixed::new(buffer.take_memory(), stream)).await;
+        Box::pin(downstream_h2::serve(serving, Prefixed::new(buffer.take_memory(), stream))).await;
     } else {
         downstream_h1::serve(&mut serving, &mut stream, buffer).await;
     }
 }
 
 /// Reads until it is clear whether the client starts with HTTP/2's preface. What was read stays in `buffer`.
-async fn starts_h2(serving: &Serving, stream: &mut crate::transport::Stream, buffer: &mut ReadBuffer) -> bool {
+async fn starts_h2(serving: &mut Serving, stream: &mut crate::transport::Stream, buffer: &mut ReadBuffer) -> bool {
     let io = Io::new(stream);
     let io: &dyn Duplex = &io;
-    let sniff = async {
+    let worker = Rc::clone(&serving.origin.worker);
+    let mut sniff = pin!(async {
         if io.readable().await.is_err() {
             return false;
         }
-        *buffer = ReadBuffer::new(serving.origin.worker.buffers.take());
+        *buffer = ReadBuffer::new(worker.buffers.take());
         loop {
             let seen = buffer.unread();
             if seen.starts_with(PREFACE) {
@@ -95,15 +99,26 @@ async fn starts_h2(serving: &Serving, stream: &mut crate::transport::Stream, buf
                 return false;
             }
         }
-    };
-    let mut deadline = std::pin::pin!(serving.idle_deadline(0));
-    let mut sniff = std::pin::pin!(sniff);
-    std::future::poll_fn(|cx| {
-        use std::future::Future;
-        if let std::task::Poll::Ready(found) = sniff.as_mut().poll(cx) {
-            return std::task::Poll::Ready(found);
-        }
-        deadline.as_mut().poll(cx).map(|()| false)
+    });
+    serving.begin_idle(0);
+    poll_fn(|cx| match sniff.as_mut().poll(cx) {
+        Poll::Ready(found) => Poll::Ready(found),
+        Poll::Pending => serving.poll_idle(cx).map(|()| false),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        let bytes = size_of_output(serve);
+        assert!(bytes < 2048, "{bytes} bytes for each connection");
+    }
 }

@@ -238,7 +238,7 @@ async fn over_h1(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut le
 async fn over_h2(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut slot: h2_client::Slot, extra: Extra<'_>) -> Attempt {
     stream.info.upstream_protocol = Protocol::Http2;
     stream.info.upstream_local = slot.connection.local_addr;
-    note_identities(&mut stream.info, slot.connection.tls.as_deref());
+    stream.info.upstream_tls = slot.connection.tls.clone();
     let https = slot.connection.tls.is_some() || stream.request.https;
     let Some(request) = h2_request(&stream.request.head, &extra, https) else { return Attempt::Failed(Failure::Unwritable) };
     let ended = work.down.rx.is_done() && work.down.rx.trailers().is_none() && work.replay.whole().is_none_or(|body| body.is_empty()) && !work.target.upgrade;
@@ -392,13 +392,7 @@ fn answer_body(method: &[u8], head: &ResponseHead) -> AnswerBody {
 fn note_connection(info: &mut Info, stream: &crate::transport::Stream) {
     info.upstream_protocol = Protocol::Http11;
     info.upstream_local = stream.local_addr();
-    note_identities(info, stream.tls().map(|tls| &**tls));
-}
-
-fn note_identities(info: &mut Info, tls: Option<&crate::transport::TlsSession>) {
-    let Some(tls) = tls else { return };
-    info.upstream_identity = tls.peer.as_ref().and_then(|peer| peer.uri_sans.first()).map(|uri| uri.as_str().into());
-    info.upstream_own_identity = tls.local_uri.clone();
+    info.upstream_tls = stream.tls().map(Rc::clone);
 }
 
 /// Index of a priority's limits.

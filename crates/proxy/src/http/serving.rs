@@ -8,8 +8,12 @@ use crate::listener::r#match::{self, Standing};
 use lateen_plan::http::Hcm;
 use lateen_plan::listener::{FilterChain, Listener, Terminal};
 use std::rc::Rc;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::time::Sleep;
 
 /// One connection's service.
 pub(crate) struct Serving {
@@ -19,11 +23,19 @@ pub(crate) struct Serving {
     pub(crate) chain: Arc<FilterChain>,
     pub(crate) generation: u64,
     pub(crate) opened: Instant,
+    idle: Idle,
+}
+
+/// The idle deadline of a connection: one timer that is moved only when it fires too early, so that a request costs none.
+#[derive(Default)]
+struct Idle {
+    until: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Serving {
     pub(crate) fn new(origin: Origin, hcm: Arc<Hcm>, listener: Arc<Listener>, chain: Arc<FilterChain>, (generation, opened): (u64, Instant)) -> Self {
-        Self { origin: Rc::new(origin), hcm, listener, chain, generation, opened }
+        Self { origin: Rc::new(origin), hcm, listener, chain, generation, opened, idle: Idle::default() }
     }
 
     /// Brings the connection in step with the plan in force. False: it must be closed without serving anything more.
@@ -56,13 +68,28 @@ impl Serving {
         (limit != 0 && requests >= limit) || self.hcm.max_connection_duration.is_some_and(|age| self.opened.elapsed() >= age)
     }
 
-    /// Ends when an idle connection has to be closed. Before the first request a slow client has only the time for a head.
-    pub(crate) async fn idle_deadline(&self, requests: u32) {
+    /// The connection has nothing to do from now on. Before the first request a slow client has only the time for a head.
+    pub(crate) fn begin_idle(&mut self, requests: u32) {
         let first_head = self.hcm.request_headers_timeout.filter(|_| requests == 0);
         let age = self.hcm.max_connection_duration.map(|age| age.saturating_sub(self.opened.elapsed()));
-        match [self.hcm.idle_timeout, first_head, age].into_iter().flatten().min() {
-            Some(limit) => tokio::time::sleep(limit.max(Duration::from_millis(1))).await,
-            None => std::future::pending().await,
+        let limit = [self.hcm.idle_timeout, first_head, age].into_iter().flatten().min();
+        self.idle.until = limit.map(|limit| Instant::now() + limit.max(Duration::from_millis(1)));
+    }
+
+    /// Ready when the idle connection has to be closed.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = self.idle.until else { return Poll::Pending };
+        let until = tokio::time::Instant::from_std(until);
+        let sleep = self.idle.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
         }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= until {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 }
