@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 
 /// Program → Debian package, for tests.
 const FOR_TESTS: &[(&str, &str)] = &[
-    ("tcpdump", "tcpdump"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("curl", "curl"),

@@ -68,11 +68,7 @@ fn s48_tls(mesh: &Mesh, ns: &str) -> Result<()> {
         secret(&format!("{ns}-simple"), false)?,
         secret(&format!("{ns}-mutual"), true)?,
         format!(
-            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: web, namespace: {ns}}}\nspec:\n  selector: {{istio: ingressgateway}}\n  servers:\n\
-  - port: {{number: 443, name: https-simple, protocol: HTTPS}}\n    hosts: [\"{simple}\"]\n    tls: {{mode: SIMPLE, credentialName: {ns}-simple}}\n\
-  - port: {{number: 443, name: https-mutual, protocol: HTTPS}}\n    hosts: [\"{mutual}\"]\n    tls: {{mode: MUTUAL, credentialName: {ns}-mutual}}\n\
-  - port: {{number: 443, name: tls-through, protocol: TLS}}\n    hosts: [\"{through}\"]\n    tls: {{mode: PASSTHROUGH}}\n\
-  - port: {{number: 80, name: http-redirect, protocol: HTTP}}\n    hosts: [\"{redirect}\"]\n    tls: {{httpsRedirect: true}}\n"
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: web, namespace: {ns}}}\nspec:\n  selector: {{istio: ingressgateway}}\n  servers:\n  - port: {{number: 443, name: https-simple, protocol: HTTPS}}\n    hosts: [\"{simple}\"]\n    tls: {{mode: SIMPLE, credentialName: {ns}-simple}}\n  - port: {{number: 443, name: https-mutual, protocol: HTTPS}}\n    hosts: [\"{mutual}\"]\n    tls: {{mode: MUTUAL, credentialName: {ns}-mutual}}\n  - port: {{number: 443, name: tls-through, protocol: TLS}}\n    hosts: [\"{through}\"]\n    tls: {{mode: PASSTHROUGH}}\n  - port: {{number: 80, name: http-redirect, protocol: HTTP}}\n    hosts: [\"{redirect}\"]\n    tls: {{httpsRedirect: true}}\n"
         ),
         format!(
             "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web, namespace: {ns}}}\nspec:\n  hosts: [\"{simple}\", \"{mutual}\", \"{redirect}\"]\n  gateways: [web]\n  http:\n  - route:\n    - destination: {{host: web, port: {{number: 80}}}}\n"

@@ -54,7 +54,7 @@ fn main() {
         let shared = [routing::SHARED, resilience::SHARED, security::SHARED, edge::SHARED, observe::SHARED, dataplane::SHARED].concat();
         for (name, test) in shared {
             let lab = Arc::clone(lab);
-            let namespace = name.split("::").last().unwrap_or(name).replace('_', "-").chars().take(40).collect::<String>();
+            let namespace = name.split("::").last().unwrap_or(name).replace('_', "-").chars().take(40).collect::<String>().trim_end_matches('-').to_owned();
             trials.push(Trial::test(format!("{who}::{name}"), move || {
                 let mesh = lab.mesh().map_err(failed)?;
                 let outcome = test(mesh, &namespace).map_err(failed);

