@@ -30,6 +30,8 @@ pub const EXTERNAL_ADDRESS: &str = "x-envoy-external-address";
 pub const PEER_METADATA: &str = "x-envoy-peer-metadata";
 /// Node id of the peer.
 pub const PEER_METADATA_ID: &str = "x-envoy-peer-metadata-id";
+/// On a 503 between our own proxies: the request never reached the application, so sending it elsewhere is safe.
+pub const UNPROCESSED: &str = "x-lateen-unprocessed";
 /// The `server` header's value.
 pub const SERVER_ISTIO_ENVOY: &str = "istio-envoy";
 /// Destination asked for by the request, `IP:port`.

@@ -27,6 +27,8 @@ pub struct Connection {
     pub requests: u32,
     /// When it was opened, against `max_connection_duration`.
     pub opened: Instant,
+    /// This side's address, asked once; `None` for a pipe.
+    pub local_addr: Option<std::net::SocketAddr>,
     /// Limits and counters, given back on drop.
     pub counted: Counted,
 }
@@ -101,7 +103,7 @@ pub async fn connect(worker: &Rc<Worker>, cluster: &Rc<Cluster>, host: &Rc<Host>
         }
     };
     match opened {
-        Ok(stream) => Ok(Connection { stream, requests: 0, opened: Instant::now(), counted }),
+        Ok(stream) => Ok(Connection { local_addr: stream.local_addr(), stream, requests: 0, opened: Instant::now(), counted }),
         Err(error) => {
             inc(&cluster.shared.stats.upstream_cx_connect_fail);
             inc(&host.shared.stats.cx_connect_fail);

@@ -137,6 +137,9 @@ pub(crate) fn finish(rules: &Rules<'_>, request: &Request, head: &mut ResponseHe
     if !info.local && info.details.is_empty() {
         info.details = Cow::Borrowed("via_upstream");
     }
+    if !info.local && head.status == 503 {
+        head.headers.remove(headers::UNPROCESSED.as_bytes());
+    }
     if let Some(millis) = info.upstream_service_time.filter(|_| !info.local && !rules.notes.suppress_envoy_headers) {
         let mut number = itoa::Buffer::new();
         let millis = number.format(u64::try_from(millis.as_millis()).unwrap_or(u64::MAX));

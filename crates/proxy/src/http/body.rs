@@ -23,12 +23,13 @@ pub(crate) enum BodyError {
     /// The HTTP/2 stream was reset.
     Reset(h2::Reason),
     /// The socket failed.
-    Io(io::Error),
+    Io,
 }
 
 impl From<io::Error> for BodyError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        let _ = error;
+        Self::Io
     }
 }
 
@@ -233,7 +234,7 @@ impl H1Rx<'_> {
             match self.io.read(&mut self.buffer.bytes).await {
                 Ok(0) => return BodyError::Closed,
                 Ok(_) => {}
-                Err(error) => return BodyError::Io(error),
+                Err(_) => return BodyError::Io,
             }
         }
     }
@@ -249,7 +250,6 @@ pub(crate) enum BodyTx<'a> {
 pub(crate) struct H2Tx {
     /// `None`: the head ended the stream.
     pub(crate) stream: Option<h2::SendStream<Bytes>>,
-    pub(crate) written: u64,
 }
 
 /// HTTP/2 pieces wait for window in steps of at most this much.
@@ -259,7 +259,6 @@ impl H2Tx {
     async fn data(&mut self, data: Data<'_>, end: bool) -> Result<(), BodyError> {
         let Some(stream) = self.stream.as_mut() else { return Ok(()) };
         let mut bytes = data.into_shared();
-        self.written += bytes.len() as u64;
         loop {
             stream.reserve_capacity(bytes.len().min(WINDOW_STEP));
             let granted = poll_fn(|cx| match stream.poll_capacity(cx) {
@@ -346,14 +345,6 @@ impl BodyTx<'_> {
             Self::H1(_) | Self::H2(_) => Poll::Pending,
         }
     }
-
-    /// Bytes sent so far, framing included.
-    pub(crate) fn written(&self) -> u64 {
-        match self {
-            Self::H1(tx) => tx.written,
-            Self::H2(tx) => tx.written,
-        }
-    }
 }
 
 /// Which side of a [`pump`] failed.
@@ -362,7 +353,7 @@ pub(crate) enum PumpError {
     /// The body did not arrive.
     From(BodyError),
     /// It could not be sent.
-    To(BodyError),
+    To,
 }
 
 /// Moves a whole body with its trailers; `look` sees each piece first.
@@ -371,17 +362,17 @@ pub(crate) async fn pump(rx: &mut BodyRx<'_>, tx: &mut BodyTx<'_>, mut look: imp
         match rx.step().map_err(PumpError::From) {
             Ok(Step::Data(chunk)) => {
                 look(chunk.data.bytes());
-                tx.data(chunk).await.map_err(PumpError::To)?;
+                tx.data(chunk).await.map_err(|_| PumpError::To)?;
             }
             Ok(Step::End) => {
-                return tx.finish(rx.trailers()).await.map_err(PumpError::To);
+                return tx.finish(rx.trailers()).await.map_err(|_| PumpError::To);
             }
             Ok(Step::Wait) => {
-                tx.flush().await.map_err(PumpError::To)?;
+                tx.flush().await.map_err(|_| PumpError::To)?;
                 let mut filling = std::pin::pin!(rx.fill());
                 poll_fn(|cx| {
                     if tx.poll_gone(cx).is_ready() {
-                        return Poll::Ready(Err(PumpError::To(BodyError::Closed)));
+                        return Poll::Ready(Err(PumpError::To));
                     }
                     filling.as_mut().poll(cx).map_err(PumpError::From)
                 })

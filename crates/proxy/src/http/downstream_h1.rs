@@ -138,7 +138,7 @@ async fn one(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer,
             let http10 = head.version == Version::Http10;
             let rx = H1Rx { io, buffer, decoder: BodyDecoder::new(head.framing), closed: false };
             let mut rx = BodyRx::H1(rx);
-            let tx = H1Tx { io, out: &mut out, framing: TxFraming::Plain, written: 0 };
+            let tx = H1Tx { io, out: &mut out, framing: TxFraming::Plain };
             let mut responder = Responder::h1(tx, http10, last);
             stream.serve(&mut rx, &mut responder).await;
             let (started, close) = (responder.started, responder.close);
@@ -170,7 +170,7 @@ fn give_back(stream: Stream<'_>, spare: &mut Spare) {
 
 async fn refuse(stream: &mut Stream<'_>, io: &(dyn Duplex + '_), out: &mut Vec<u8>, reply: LocalReply) -> Next {
     stream.request.head.clear();
-    let tx = H1Tx { io, out, framing: TxFraming::Plain, written: 0 };
+    let tx = H1Tx { io, out, framing: TxFraming::Plain };
     let mut responder = Responder::h1(tx, false, true);
     stream.refuse(reply, &mut responder).await;
     Next::CloseAfterClient

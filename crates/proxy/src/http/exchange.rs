@@ -165,14 +165,14 @@ async fn upload(
 ) -> Result<(), PumpError> {
     let sent = if upgrade {
         // Bytes after the head belong to the other protocol: they wait for the answer.
-        up_tx.flush().await.map_err(PumpError::To)
+        up_tx.flush().await.map_err(|_| PumpError::To)
     } else {
         replay.send(rx, up_tx, look).await
     };
     match sent {
         Ok(()) => complete.set(true),
         // The upstream stopped reading; what it answered, or that it closed, shows on its other half.
-        Err(PumpError::To(_)) => std::future::pending::<()>().await,
+        Err(PumpError::To) => std::future::pending::<()>().await,
         Err(from) => return Err(from),
     }
     if upgrade {
@@ -184,7 +184,7 @@ async fn upload(
 fn upload_failed(result: Result<(), PumpError>) -> Ended {
     match result {
         Err(PumpError::From(BodyError::Protocol(error))) => Ended::ClientProtocol(error),
-        Err(PumpError::From(_) | PumpError::To(_)) | Ok(()) => Ended::ClientGone,
+        Err(PumpError::From(_) | PumpError::To) | Ok(()) => Ended::ClientGone,
     }
 }
 
@@ -261,7 +261,7 @@ async fn relay<U: Future<Output = Result<(), PumpError>>>(
     }
     match outcome {
         Ok(Ok(())) => Ended::Answered { reusable: true },
-        Ok(Err(PumpError::To(_))) | Err(Event::Upload(_) | Event::ClientGone | Event::Head(_)) => client_gone(responder, info),
+        Ok(Err(PumpError::To)) | Err(Event::Upload(_) | Event::ClientGone | Event::Head(_)) => client_gone(responder, info),
         Ok(Err(PumpError::From(error))) => {
             let reason = broken_body(&error);
             info.flags.insert(if reason == ResetReason::ConnectionTermination { ResponseFlags::UPSTREAM_CONNECTION_TERMINATION } else { reason.flag() });
@@ -287,6 +287,7 @@ fn client_gone(responder: &mut Responder<'_>, info: &mut Info) -> Ended {
 fn expired_after_start(which: Expired, info: &mut Info) {
     let (flag, details) = match which {
         Expired::Route | Expired::PerTry => (ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "response_timeout"),
+        Expired::Request => (ResponseFlags::NONE, "request_overall_timeout"),
         Expired::Idle => (ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout"),
         Expired::MaxDuration => (ResponseFlags::DURATION_TIMEOUT, "max_duration_timeout"),
     };
@@ -354,5 +355,5 @@ async fn tunnel<'u>(
 
 async fn one_way(rx: &mut BodyRx<'_>, tx: &mut BodyTx<'_>, look: impl FnMut(&[u8])) -> Result<(), PumpError> {
     pump(rx, tx, look).await?;
-    tx.end_stream().await.map_err(PumpError::To)
+    tx.end_stream().await.map_err(|_| PumpError::To)
 }

@@ -122,8 +122,8 @@ fn take(connection: &Rc<H2Connection>, limit: u32) -> Slot {
 }
 
 async fn adopt_with(host: &Rc<Host>, key: &PoolKey, connection: Connection, options: &Http2Options, limit: u32, cluster: Option<&Cluster>) -> Result<Slot, ConnectError> {
-    let Connection { stream, counted, .. } = connection;
-    let (tls, local_addr) = (stream.tls().map(Rc::clone), stream.local_addr());
+    let Connection { stream, counted, local_addr, .. } = connection;
+    let tls = stream.tls().map(Rc::clone);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(options.initial_stream_window_size.unwrap_or(STREAM_WINDOW))

@@ -6,17 +6,19 @@
 //! - Limits: [`COPIES_MAX`] at once per worker, [`TIME_MAX`] each; bodies larger than the replay limit are not copied.
 //! - Not here: retries, metrics and logs of copies (Envoy has none either).
 
-use super::body::{BodyRx, BodyTx};
+use super::body::{BodyTx, Chunk, Data, H2Tx};
 use super::codec::h1::{H1Tx, ReadBuffer, TxFraming};
+use super::h2_client;
 use super::io::Io;
 use super::replay::{Replay, discard};
 use super::router::Target;
 use super::stream::Stream;
-use super::upstream::{Extra, UpstreamRx, write_h1_request};
-use crate::cluster::{Cluster, Pick, PoolKey, checkout};
+use super::upstream::{Extra, UpstreamRx, h2_request, write_h1_request};
+use crate::cluster::{Cluster, Host, Pick, PoolKey, checkout};
 use crate::worker::Worker;
 use bytes::Bytes;
-use lateen_http1::{Limits, RequestHead, ResponseHead};
+use lateen_http1::{Framing, Limits, RequestHead, ResponseHead};
+use lateen_plan::cluster::UpstreamProtocol;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -72,14 +74,23 @@ fn shadow_host(authority: &[u8]) -> Vec<u8> {
 
 async fn copy(worker: &Rc<Worker>, cluster: &Rc<Cluster>, pick: &Pick<'_>, key: &PoolKey, (mut head, body): (RequestHead, Bytes)) -> Option<()> {
     let host = cluster.pick(worker, pick)?;
-    head.framing = if body.is_empty() { lateen_http1::Framing::None } else { lateen_http1::Framing::Length(body.len() as u64) };
+    head.framing = if body.is_empty() { Framing::None } else { Framing::Length(body.len() as u64) };
     head.headers.remove(b"expect");
-    let mut lease = checkout(worker, cluster, &host, key, 0).await.ok()?;
+    match cluster.plan.http.protocol {
+        UpstreamProtocol::Http2 => over_h2(worker, cluster, &host, key, (head, body)).await,
+        UpstreamProtocol::Http1 | UpstreamProtocol::UseDownstream | UpstreamProtocol::Auto => over_h1(worker, cluster, &host, key, (head, body)).await,
+    }
+}
+
+const NOTHING_MORE: Extra<'_> = Extra { attempt_count: None, expected_timeout_ms: None, upgrade: None };
+
+async fn over_h1(worker: &Rc<Worker>, cluster: &Rc<Cluster>, host: &Rc<Host>, key: &PoolKey, (head, body): (RequestHead, Bytes)) -> Option<()> {
+    let mut lease = checkout(worker, cluster, host, key, 0).await.ok()?;
     let (mut buffer, mut out) = (ReadBuffer::new(worker.buffers.take()), worker.buffers.take());
-    write_h1_request(&mut out, &head, &Extra { attempt_count: None, expected_timeout_ms: None, upgrade: None });
+    write_h1_request(&mut out, &head, &NOTHING_MORE);
     let reusable = {
         let io = Io::new(&mut lease.connection().stream);
-        let mut tx = H1Tx { io: &io, out: &mut out, framing: TxFraming::Plain, written: 0 };
+        let mut tx = H1Tx { io: &io, out: &mut out, framing: TxFraming::Plain };
         tx.data(&body, false).await.ok()?;
         BodyTx::H1(tx).finish(None).await.ok()?;
         let mut rx = UpstreamRx::H1 { io: &io, buffer: &mut buffer, limits: Limits::default() };
@@ -91,14 +102,27 @@ async fn copy(worker: &Rc<Worker>, cluster: &Rc<Cluster>, pick: &Pick<'_>, key: 
             }
         }
         let mut answer = rx.into_answer(&response, false);
-        let whole = discard(&mut answer.body, ANSWER_BYTES_MAX).await.ok()?;
-        whole && answer.reusable && !matches!(answer.body, BodyRx::Empty)
+        discard(&mut answer.body, ANSWER_BYTES_MAX).await.ok()? && answer.reusable
     };
     if reusable && buffer.is_empty() {
         lease.give_back(cluster.plan.http.max_requests_per_connection, Instant::now());
     }
     worker.buffers.give(buffer.take_memory());
     worker.buffers.give(out);
+    Some(())
+}
+
+async fn over_h2(worker: &Rc<Worker>, cluster: &Rc<Cluster>, host: &Rc<Host>, key: &PoolKey, (head, body): (RequestHead, Bytes)) -> Option<()> {
+    let mut slot = h2_client::checkout(worker, cluster, host, key, 0).await.ok()?;
+    let request = h2_request(&head, &NOTHING_MORE, slot.connection.tls.is_some())?;
+    let (answer, stream) = slot.sender.send_request(request, body.is_empty()).ok()?;
+    let mut tx = BodyTx::H2(H2Tx { stream: (!body.is_empty()).then_some(stream) });
+    tx.data(Chunk { data: Data::Shared(body), end: true, more: false }).await.ok()?;
+    tx.finish(None).await.ok()?;
+    let mut rx = UpstreamRx::H2(answer);
+    let mut response = ResponseHead::default();
+    rx.head(head.method(), &mut response).await.ok()?;
+    discard(&mut rx.into_answer(&response, false).body, ANSWER_BYTES_MAX).await.ok()?;
     Some(())
 }
 

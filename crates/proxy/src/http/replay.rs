@@ -51,18 +51,18 @@ impl Replay {
         if !self.bytes.is_empty() {
             let done = rx.is_done() && rx.trailers().is_none();
             let kept = Chunk { data: Data::Slice(&self.bytes), end: done, more: false };
-            tx.data(kept).await.map_err(PumpError::To)?;
+            tx.data(kept).await.map_err(|_| PumpError::To)?;
         }
         loop {
             match rx.step().map_err(PumpError::From)? {
                 Step::Data(chunk) => {
                     look(chunk.data.bytes());
                     self.note(chunk.data.bytes());
-                    tx.data(chunk).await.map_err(PumpError::To)?;
+                    tx.data(chunk).await.map_err(|_| PumpError::To)?;
                 }
-                Step::End => return tx.finish(rx.trailers()).await.map_err(PumpError::To),
+                Step::End => return tx.finish(rx.trailers()).await.map_err(|_| PumpError::To),
                 Step::Wait => {
-                    tx.flush().await.map_err(PumpError::To)?;
+                    tx.flush().await.map_err(|_| PumpError::To)?;
                     rx.fill().await.map_err(PumpError::From)?;
                 }
             }

@@ -3,7 +3,7 @@
 //! - Rule: one value of each fact; filters change it in place, and what they leave is what is matched, logged and forwarded.
 //! - Not here: its body (`http/body.rs`), what becomes of it (`http/info.rs`).
 
-use lateen_http1::{Framing, Known, RequestHead};
+use lateen_http1::{Known, RequestHead};
 use lateen_plan::request::RequestView;
 
 /// HTTP version of one side of an exchange.
@@ -46,12 +46,6 @@ impl Request {
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         is_grpc(self.head.headers.known(Known::ContentType))
-    }
-
-    /// True when a body follows.
-    #[must_use]
-    pub fn has_body(&self) -> bool {
-        self.head.framing != Framing::None
     }
 }
 

@@ -44,7 +44,7 @@ impl<'a> Responder<'a> {
 
     /// Towards an HTTP/2 client.
     pub(crate) fn h2(respond: h2::server::SendResponse<Bytes>) -> Self {
-        Self { tx: BodyTx::H2(H2Tx { stream: None, written: 0 }), h2: Some(respond), close: false, started: false, http10: false, was_reset: false }
+        Self { tx: BodyTx::H2(H2Tx { stream: None }), h2: Some(respond), close: false, started: false, http10: false, was_reset: false }
     }
 
     /// Sends an informational head (100, 103) at once.

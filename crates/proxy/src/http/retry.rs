@@ -3,6 +3,7 @@
 //! - Reads: `plan::route::RetryPolicy`; `x-envoy-retry-on` and `x-envoy-max-retries` of requests from inside.
 //! - Twin: `kinds/src/virtual_service/retry.rs`.
 //! - Rule: what counts as a reason is `plan::route::should_retry`; here is only how often and when.
+//! - Rule: a 503 that a proxy of ours marked as never having reached the application counts as a refused stream.
 //! - Limits: `num_retries`, the cluster's retry breaker or budget; back-off with full jitter.
 //! - Not here: keeping the body (`http/replay.rs`), choosing the endpoint (`cluster`).
 
@@ -16,6 +17,7 @@ use crate::cluster::circuit_breaker::{Guard, Resource};
 use crate::cluster::shared::inc;
 use crate::cluster::{Cluster, ConnectError};
 use crate::worker::Worker;
+use lateen_base::headers;
 use lateen_http1::{Known, ResponseHead};
 use lateen_plan::request::RequestView;
 use lateen_plan::route::retry::{Outcome, RetryOn};
@@ -59,11 +61,12 @@ impl<'r> Retries<'r> {
     /// Whether an answer's head calls for another attempt that can be made.
     pub(crate) fn wants(&mut self, head: &ResponseHead, repeatable: bool, cluster: &Cluster, info: &mut Info) -> bool {
         let Some(policy) = &self.policy else { return false };
-        let outcome = Outcome::Response {
+        let unprocessed = head.status == 503 && head.headers.get(headers::UNPROCESSED.as_bytes()).is_some();
+        let outcome = if unprocessed { Outcome::RefusedStream } else { Outcome::Response {
             status: head.status,
             grpc_status: super::upstream::grpc_status(&head.headers),
             rate_limited: head.headers.get(b"x-envoy-ratelimited").is_some(),
-        };
+        } };
         let matches = |want: &lateen_plan::string_match::HeaderMatch| want.is_match(&AnswerView(head));
         should_retry(policy, outcome, matches) && repeatable && self.take(cluster, info)
     }

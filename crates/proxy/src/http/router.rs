@@ -24,8 +24,10 @@ use super::upstream::{Extra, UpstreamRx, h2_request, write_h1_request};
 use crate::cluster::circuit_breaker::{Guard, Resource};
 use crate::cluster::shared::{SharedCluster, SharedHost, inc};
 use crate::cluster::{Cluster, ConnectError, Host, Lease, Outcome, Pick, checkout};
+use lateen_base::headers;
 use lateen_http1::{Known, Limits, ResponseHead};
 use lateen_plan::cluster::UpstreamProtocol;
+use lateen_plan::listener::Direction;
 use lateen_plan::route::{Forward, Priority};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -86,7 +88,7 @@ pub(crate) async fn forward(stream: &mut Stream<'_>, target: &Target<'_>, mut do
         };
         let worker = Rc::clone(stream.worker());
         let again = retries.next(&failure, &replay, &target.cluster, &mut stream.info, &worker);
-        let Some(wait) = again else { return Some(answer_for(&failure, &stream.info)) };
+        let Some(wait) = again else { return Some(give_up(&failure, stream)) };
         tried.push(host);
         timers.attempt_ended();
         match pause(wait, timers, &mut down).await {
@@ -205,8 +207,9 @@ struct Work<'w, 'p, 'a, 'b, 'r> {
 async fn over_h1(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut lease: Lease, mut extra: Extra<'_>) -> Attempt {
     let worker = Rc::clone(stream.worker());
     let reused = lease.reused;
-    note_connection(&mut stream.info, &lease.connection().stream);
+    note_connection(&mut stream.info, lease.connection());
     let options = &work.target.cluster.plan.http;
+    let work_age = options.max_connection_duration;
     let limits = Limits { head_bytes: options.response_headers_bytes_max, headers_max: options.response_headers_count_max };
     let (mut buffer, mut out) = (ReadBuffer::new(worker.buffers.take()), worker.buffers.take());
     let protocol = stream.request.head.headers.known(Known::Upgrade).map(<[u8]>::to_vec);
@@ -216,7 +219,7 @@ async fn over_h1(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut le
     let (ended, clean) = {
         let io = Io::new(&mut lease.connection().stream);
         let framing = TxFraming::from(stream.request.head.framing);
-        let tx = BodyTx::H1(H1Tx { io: &io, out: &mut out, framing, written: 0 });
+        let tx = BodyTx::H1(H1Tx { io: &io, out: &mut out, framing });
         let rx = UpstreamRx::H1 { io: &io, buffer: &mut buffer, limits };
         let ended = run(stream, work, tx, rx, (sent_before, reused)).await;
         (ended, buffer.is_empty())
@@ -226,7 +229,8 @@ async fn over_h1(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut le
     let (ended, max_requests) = ended;
     match ended {
         Ok(reusable) => {
-            if reusable && clean {
+            let too_old = work_age.is_some_and(|age| lease.connection().opened.elapsed() >= age);
+            if reusable && clean && !too_old {
                 lease.give_back(max_requests, Instant::now());
             }
             Attempt::Done
@@ -250,7 +254,7 @@ async fn over_h2(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut sl
             return Attempt::Failed(Failure::Reset { reason, sent: false, reused: true });
         }
     };
-    let tx = BodyTx::H2(H2Tx { stream: (!ended).then_some(send), written: 0 });
+    let tx = BodyTx::H2(H2Tx { stream: (!ended).then_some(send) });
     let (ended, _) = run(stream, work, tx, UpstreamRx::H2(future), (0, true)).await;
     match ended {
         Ok(_) => Attempt::Done,
@@ -302,11 +306,7 @@ async fn run<'u>(
             Err(Failure::Reset { reason, sent: head_bytes > 0, reused })
         }
         Ended::Expired(which) => {
-            target.cluster.report(&worker, host, Outcome::LocalOriginTimeout);
-            inc(match which {
-                Expired::PerTry => &target.cluster.shared.stats.upstream_rq_per_try_timeout,
-                Expired::Route | Expired::Idle | Expired::MaxDuration => &target.cluster.shared.stats.upstream_rq_timeout,
-            });
+            note_timeout(&worker, target, host, which);
             Err(Failure::Expired(which))
         }
         Ended::ClientGone => Err(Failure::ClientGone),
@@ -357,6 +357,7 @@ fn answer_for(failure: &Failure, info: &Info) -> LocalReply {
         Failure::Expired(Expired::PerTry) => LocalReply::per_try_timeout(),
         Failure::Expired(Expired::Idle) => LocalReply::stream_idle_timeout(),
         Failure::Expired(Expired::MaxDuration) => LocalReply::max_duration_reached(),
+        Failure::Expired(Expired::Request) => LocalReply::request_timeout("request_overall_timeout"),
         Failure::ClientGone => LocalReply::client_gone(),
         Failure::ClientProtocol(error) => LocalReply::protocol_error(error.status(), error.details()),
         Failure::Unwritable => LocalReply::protocol_error(400, "http2.unwritable_request"),
@@ -369,6 +370,18 @@ fn report_failure(stream: &Stream<'_>, target: &Target<'_>, host: &Host, error: 
         ConnectError::Timeout => target.cluster.report(stream.worker(), host, Outcome::LocalOriginTimeout),
         ConnectError::Refused(_) | ConnectError::Tls(_) => target.cluster.report(stream.worker(), host, Outcome::LocalOriginFailure),
     }
+}
+
+/// Statistics and outlier detection of a deadline that passed. What the client was slow with is not the endpoint's fault.
+fn note_timeout(worker: &crate::worker::Worker, target: &Target<'_>, host: &Host, which: Expired) {
+    let stats = &target.cluster.shared.stats;
+    match which {
+        Expired::PerTry => inc(&stats.upstream_rq_per_try_timeout),
+        Expired::Route => inc(&stats.upstream_rq_timeout),
+        Expired::Idle | Expired::MaxDuration | Expired::Request => return,
+    }
+    inc(&host.shared.stats.rq_timeout);
+    target.cluster.report(worker, host, Outcome::LocalOriginTimeout);
 }
 
 /// Statistics and outlier detection of an answer.
@@ -389,10 +402,29 @@ fn answer_body(method: &[u8], head: &ResponseHead) -> AnswerBody {
     if method == b"HEAD" || head.status == 304 { AnswerBody::None } else { AnswerBody::Framed(head.framing) }
 }
 
-fn note_connection(info: &mut Info, stream: &crate::transport::Stream) {
+fn note_connection(info: &mut Info, connection: &crate::cluster::Connection) {
     info.upstream_protocol = Protocol::Http11;
-    info.upstream_local = stream.local_addr();
-    info.upstream_tls = stream.tls().map(Rc::clone);
+    info.upstream_local = connection.local_addr;
+    info.upstream_tls = connection.stream.tls().map(Rc::clone);
+}
+
+/// Nothing of the request reached the application behind this proxy.
+fn is_unprocessed(failure: &Failure) -> bool {
+    match failure {
+        Failure::Connect(ConnectError::Overflow) => false,
+        Failure::Connect(_) => true,
+        Failure::Reset { sent, .. } => !sent,
+        Failure::Unwanted | Failure::Expired(_) | Failure::ClientGone | Failure::ClientProtocol(_) | Failure::Unwritable => false,
+    }
+}
+
+/// The answer to the client; a mesh client is told when sending the request elsewhere is safe.
+fn give_up(failure: &Failure, stream: &Stream<'_>) -> LocalReply {
+    let mut reply = answer_for(failure, &stream.info);
+    if is_unprocessed(failure) && stream.rules.notes.peer_asked && stream.rules.listener.direction == Direction::Inbound {
+        reply.headers.push((headers::UNPROCESSED, b"1".to_vec()));
+    }
+    reply
 }
 
 /// Index of a priority's limits.

@@ -283,6 +283,7 @@ impl<'c> Stream<'c> {
             Some(time) => zero_is_none(Some(time)),
             None => hcm.max_stream_duration,
         };
+        timers.request_until = hcm.request_timeout.map(|time| self.info.started + time);
         timers.max_duration = longest.map(|time| self.info.started + time);
         if target.upgrade {
             timers.route = None;

@@ -19,6 +19,8 @@ pub(crate) enum Expired {
     PerTry,
     Idle,
     MaxDuration,
+    /// The request itself did not arrive in time.
+    Request,
 }
 
 /// The deadlines of one request.
@@ -32,6 +34,8 @@ pub(crate) struct Timers {
     pub(crate) idle: Option<Duration>,
     /// End of the longest allowed duration.
     pub(crate) max_duration: Option<Instant>,
+    /// When the whole request must have arrived.
+    pub(crate) request_until: Option<Instant>,
     route_from: Option<Instant>,
     try_from: Option<Instant>,
     active_at: Option<Instant>,
@@ -41,6 +45,7 @@ pub(crate) struct Timers {
 impl Timers {
     /// The request is complete: its time runs from now, if it does not yet.
     pub(crate) fn request_complete(&mut self) {
+        self.request_until = None;
         if self.route.is_some() || self.per_try.is_some() {
             let now = Instant::now();
             self.route_from.get_or_insert(now);
@@ -85,7 +90,8 @@ impl Timers {
         let per_try = self.try_from.zip(self.per_try).map(|(from, time)| (from + time, Expired::PerTry));
         let idle = self.idle.map(|time| (*self.active_at.get_or_insert_with(Instant::now) + time, Expired::Idle));
         let longest = self.max_duration.map(|end| (end, Expired::MaxDuration));
-        [route, per_try, idle, longest].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let request = self.request_until.map(|end| (end, Expired::Request));
+        [route, per_try, idle, longest, request].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Ready when the next deadline has passed. Registers for waking.

@@ -147,7 +147,7 @@ pub(crate) fn h2_request(head: &RequestHead, extra: &Extra<'_>, https: bool) -> 
 /// Why the answer's body stopped, in Envoy's words.
 pub(crate) fn broken_body(error: &BodyError) -> ResetReason {
     match error {
-        BodyError::Closed | BodyError::Io(_) => ResetReason::ConnectionTermination,
+        BodyError::Closed | BodyError::Io => ResetReason::ConnectionTermination,
         BodyError::Protocol(_) => ResetReason::ProtocolError,
         BodyError::Reset(h2::Reason::REFUSED_STREAM) => ResetReason::RefusedStream,
         BodyError::Reset(_) => ResetReason::RemoteReset,

@@ -133,3 +133,35 @@ fn consecutive_errors_eject_the_endpoint() {
     let got = proxy.get("/", "");
     assert_eq!((got.status(), got.text().as_str(), origin.count()), (503, "no healthy upstream", 2));
 }
+
+const PEER: &str = "io.istio.http.peer_metadata.Config";
+
+#[test]
+fn a_mesh_client_is_told_when_its_request_reached_nobody() {
+    let filters = vec![filter("p", PEER, json!({"downstream_discovery": [{"istio_headers": {}}], "downstream_propagation": [{"istio_headers": {}}]}))];
+    let inbound = |filters| Setup { filters, listener: json!({"traffic_direction": "INBOUND"}), ..Setup::one(refused()) };
+    let proxy = inbound(filters).start();
+    let got = proxy.get("/", "x-envoy-peer-metadata-id: sidecar~2\r\nx-envoy-peer-metadata: CgA=\r\n");
+    assert_eq!((got.status(), got.header("x-lateen-unprocessed")), (503, Some("1")));
+    assert_eq!(got.header("x-envoy-peer-metadata-id"), Some("sidecar~1"));
+    assert_eq!(proxy.get("/", "").header("x-lateen-unprocessed"), None);
+}
+
+#[test]
+fn a_request_that_reached_nobody_is_sent_elsewhere() {
+    let origin = Origin::answering(|_, number| match number {
+        1 => b"HTTP/1.1 503 X\r\nx-lateen-unprocessed: 1\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        _ => ok("x"),
+    });
+    let routes = vec![to("/retry", "o", json!({"retry_policy": {"retry_on": ISTIO, "num_retries": 2}})), to("/", "o", json!({}))];
+    let proxy = Setup { routes, ..Setup::one(origin.address) }.start();
+    assert_eq!((proxy.get("/retry", "").status(), origin.count()), (200, 2));
+}
+
+#[test]
+fn the_mark_never_reaches_an_application() {
+    let origin = Origin::answering(|_, _| b"HTTP/1.1 503 X\r\nx-lateen-unprocessed: 1\r\ncontent-length: 0\r\n\r\n".to_vec());
+    let proxy = Setup::one(origin.address).start();
+    let got = proxy.get("/", "");
+    assert_eq!((got.status(), got.header("x-lateen-unprocessed")), (503, None));
+}

@@ -242,6 +242,7 @@ pub struct Setup {
     pub filters: Vec<Value>,
     pub hcm: Value,
     pub virtual_host: Value,
+    pub listener: Value,
 }
 
 /// A running proxy with its log.
@@ -312,14 +313,16 @@ impl Setup {
                 "path": log.to_string_lossy(), "log_format": {"text_format_source": {"inline_string": format}}}}],
         });
         merge(&mut hcm, &self.hcm);
+        let mut listener = json!({
+            "name": "l", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "filter_chains": [{"filters": [{"name": "hcm", "typed_config": hcm}]}],
+        });
+        merge(&mut listener, &self.listener);
         let bootstrap = json!({
-            "node": {"id": "n", "cluster": "c"},
+            "node": {"id": "sidecar~1", "cluster": "c", "metadata": {"NAMESPACE": "ns", "WORKLOAD_NAME": "w"}},
             "static_resources": {
                 "clusters": self.clusters,
-                "listeners": [{
-                    "name": "l", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-                    "filter_chains": [{"filters": [{"name": "hcm", "typed_config": hcm}]}],
-                }],
+                "listeners": [listener],
             },
         });
         let bootstrap = Bootstrap::from_text(&bootstrap.to_string()).unwrap();

@@ -96,8 +96,6 @@ pub(crate) struct H1Tx<'a> {
     pub(crate) io: &'a (dyn Duplex + 'a),
     pub(crate) out: &'a mut Vec<u8>,
     pub(crate) framing: TxFraming,
-    /// Bytes put on the wire, heads and framing included.
-    pub(crate) written: u64,
 }
 
 impl H1Tx<'_> {
@@ -120,7 +118,6 @@ impl H1Tx<'_> {
             }
             return self.flush().await;
         }
-        self.written += (self.out.len() + piece.len()) as u64;
         self.io.write_all2(self.out, piece).await?;
         self.out.clear();
         if chunked {
@@ -138,7 +135,6 @@ impl H1Tx<'_> {
         if self.out.is_empty() {
             return Ok(());
         }
-        self.written += self.out.len() as u64;
         self.io.write_all2(self.out, b"").await?;
         self.out.clear();
         Ok(())
