@@ -213,7 +213,7 @@ async fn serve(start: Start, socket: OwnedFd, listeners: Vec<OwnedFd>, mut launc
         };
         match message {
             Some((ToHost::Progress(line), _)) => print_line(&line),
-            Some((ToHost::Finding(finding), _)) => eprintln!("{finding}"),
+            Some((ToHost::Finding(finding), _)) => eprintln!("{}", with_line(&finding)),
             Some((ToHost::Failed(reason), _)) => {
                 eprintln!("error: {reason}");
                 state = State::Failed;
@@ -265,6 +265,13 @@ fn ended(launcher: &mut Child, state: State, log: &std::path::Path) -> Result<Ex
             Err(UpError::Supervisor { log: log.to_owned(), words })
         }
     }
+}
+
+/// A finding with the line of the file that it is about, as the file is now.
+fn with_line(finding: &lateen_base::Finding) -> String {
+    let file = finding.location.as_ref().map(|location| &location.file);
+    let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+    lateen_source::render(finding, &text)
 }
 
 /// A reader that has gone (`lateen up | head`) is no reason to stop the mesh.
