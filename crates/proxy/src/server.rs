@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lateen_plan::cluster::{ClusterEndpoints, SocketOptionValue};
+use lateen_plan::listener::tls::SdsSource;
 use lateen_plan::listener::{ListenAddress, Listener};
 use lateen_plan::names::{Name, NameMap};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +31,7 @@ use crate::resources::Resources;
 use crate::transport::raw;
 use crate::transport::sds::Secrets;
 use crate::worker::{Config, Message};
+use crate::xds::References;
 
 /// Longest time a new plan waits for route tables, endpoints and secrets that it refers to.
 pub const WARMING_MAX: Duration = Duration::from_secs(2);
@@ -84,14 +86,17 @@ pub struct Server {
     sockets: RefCell<HashMap<Name, SocketAddr>>,
     waited: RefCell<HashSet<Waited>>,
     publishing: RefCell<Option<JoinHandle<()>>>,
-    waiting_since: Cell<Option<Instant>>,
     /// Types whose first response is still awaited.
     awaited: RefCell<HashSet<String>>,
     state: Cell<State>,
     health_failed: Cell<bool>,
+    references: RefCell<Option<Referring>>,
     /// Updates taken and refused, by type.
     updates: RefCell<std::collections::BTreeMap<String, (u64, u64)>>,
 }
+
+/// Listeners and clusters, and what they refer to.
+type Referring = (Arc<NameMap<Arc<Listener>>>, Arc<NameMap<Arc<lateen_plan::cluster::Cluster>>>, Rc<References>);
 
 /// Something a plan refers to that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -153,10 +158,10 @@ impl Server {
             sockets: RefCell::default(),
             waited: RefCell::default(),
             publishing: RefCell::default(),
-            waiting_since: Cell::new(None),
             awaited: RefCell::new(awaited),
             state: Cell::new(State::Initializing),
             health_failed: Cell::new(false),
+            references: RefCell::default(),
             updates: RefCell::default(),
         })
     }
@@ -206,9 +211,43 @@ impl Server {
         if change.type_url == lateen_xds::types::LISTENER {
             refused.extend(self.bind_new());
         }
+        if matches!(change.type_url.as_str(), lateen_xds::types::LISTENER | lateen_xds::types::CLUSTER) {
+            self.forget_unreferenced(&change.source);
+        }
         self.note(change, &refused);
         self.publish();
         refused
+    }
+
+    /// Route tables and endpoints that nothing refers to any more are no longer subscribed to, so they would only grow old.
+    fn forget_unreferenced(&self, source: &SdsSource) {
+        let plan = self.next_plan();
+        let references = self.references(&plan);
+        let routes: Vec<String> = plan.routes.keys().filter(|n| !references.routes.contains(*n)).map(|n| n.to_string()).collect();
+        let endpoints: Vec<String> = plan.endpoints.keys().filter(|n| !references.endpoints.contains(*n)).map(|n| n.to_string()).collect();
+        for (kind, removed) in [(lateen_xds::types::ROUTE, routes), (lateen_xds::types::ENDPOINT, endpoints)] {
+            if removed.is_empty() {
+                continue;
+            }
+            let mut resources = self.resources.borrow_mut();
+            removed.iter().for_each(|name| resources.remove(kind, name));
+            let change = Change { type_url: kind.to_owned(), added: Vec::new(), removed, source: source.clone(), is_static: false };
+            self.builder.borrow_mut().apply(&change, &mut self.secrets.borrow_mut());
+        }
+    }
+
+    /// What a plan's listeners and clusters refer to; worked out again only when one of them changed.
+    pub fn references(&self, plan: &lateen_plan::Plan) -> Rc<References> {
+        let mut known = self.references.borrow_mut();
+        if let Some((listeners, clusters, references)) = &*known
+            && Arc::ptr_eq(listeners, &plan.listeners)
+            && Arc::ptr_eq(clusters, &plan.clusters)
+        {
+            return Rc::clone(references);
+        }
+        let references = Rc::new(References::of(plan));
+        *known = Some((Arc::clone(&plan.listeners), Arc::clone(&plan.clusters), Rc::clone(&references)));
+        references
     }
 
     /// Updates taken and refused so far, by short type name (`CDS`, `LDS`…).
@@ -251,7 +290,6 @@ impl Server {
         let missing = self.missing(&plan);
         let blocking = missing.iter().any(|m| !self.waited.borrow().contains(m));
         if !blocking && self.awaited.borrow().is_empty() {
-            self.waiting_since.set(None);
             if let Some(task) = self.publishing.borrow_mut().take() {
                 task.abort();
             }
@@ -301,8 +339,10 @@ impl Server {
     }
 
     fn send_config(&self, plan: &Arc<lateen_plan::Plan>) {
+        let former = self.config();
+        let same_listeners = Arc::ptr_eq(&former.plan.listeners, &plan.listeners);
         let config = Arc::new(Config {
-            addresses: Arc::new(listener::addresses(plan)),
+            addresses: if same_listeners { Arc::clone(&former.addresses) } else { Arc::new(listener::addresses(plan)) },
             plan: Arc::clone(plan),
             resolved: Arc::new(self.resolved.borrow().clone()),
             secrets: Arc::new(self.secrets.borrow().clone()),
@@ -326,10 +366,11 @@ impl Server {
     /// What the plan refers to and does not have.
     fn missing(&self, plan: &lateen_plan::Plan) -> Vec<Waited> {
         let mut missing: Vec<Waited> = Vec::new();
-        missing.extend(crate::xds::route_names(plan).filter(|n| !plan.routes.contains_key(*n)).map(|n| Waited::Routes(Name::clone(n))));
-        missing.extend(crate::xds::endpoint_names(plan).filter(|n| !plan.endpoints.contains_key(*n)).map(|n| Waited::Endpoints(Name::clone(n))));
+        let references = self.references(plan);
+        missing.extend(references.routes.iter().filter(|n| !plan.routes.contains_key(*n)).map(|n| Waited::Routes(Name::clone(n))));
+        missing.extend(references.endpoints.iter().filter(|n| !plan.endpoints.contains_key(*n)).map(|n| Waited::Endpoints(Name::clone(n))));
         let secrets = self.secrets.borrow();
-        missing.extend(crate::xds::secret_refs(plan).into_iter().filter(|n| !secrets.contains(n)).map(Waited::Secret));
+        missing.extend(references.secrets.iter().filter(|n| !secrets.contains(n)).cloned().map(Waited::Secret));
         let mut waited = self.waited.borrow_mut();
         waited.retain(|w| missing.contains(w));
         missing

@@ -30,6 +30,8 @@ use crate::transport::sds::{Secrets, TlsCache};
 pub const MESSAGES_MAX: usize = 64;
 /// Between looks at idle connections, pending log lines and unused buffers.
 pub const TICK: Duration = Duration::from_millis(250);
+/// The same while no connection is open, so that an idle proxy stays asleep.
+pub const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// All configuration in force at one moment.
 #[derive(Debug, Clone, Default)]
@@ -150,8 +152,7 @@ impl Worker {
 
     /// Serves messages until the main thread is gone. Of configurations only the newest matters, hence a `watch`.
     pub async fn run(self: Rc<Self>, mut messages: mpsc::Receiver<Message>, mut configs: watch::Receiver<Arc<Config>>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut due = tokio::time::Instant::now() + TICK;
         loop {
             tokio::select! {
                 biased;
@@ -163,7 +164,10 @@ impl Worker {
                     Some(Message::Stop) | None => break,
                     Some(message) => self.handle(message),
                 },
-                _ = tick.tick() => self.tick(),
+                () = tokio::time::sleep_until(due) => {
+                    self.tick();
+                    due = tokio::time::Instant::now() + if self.connections_open.get() == 0 { IDLE_TICK } else { TICK };
+                }
             }
         }
         self.log.flush();
@@ -187,10 +191,12 @@ impl Worker {
     pub fn install(self: &Rc<Self>, config: &Config) {
         self.tls.swap(Arc::clone(&config.secrets));
         let config = Rc::new(config.clone());
-        *self.config.borrow_mut() = Rc::clone(&config);
+        let former = self.config.replace(Rc::clone(&config));
         self.renew_clusters(&config);
         self.tls.forget_unused();
-        self.tracked.judge_again(self);
+        if !Arc::ptr_eq(&former.plan.listeners, &config.plan.listeners) {
+            self.tracked.judge_again(self);
+        }
     }
 
     /// Clusters that were used under the old plan go over to the new one, or end.

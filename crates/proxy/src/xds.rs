@@ -6,7 +6,7 @@
 //! - Rule: names learned from an update are asked for before the update is acknowledged.
 //! - Not here: the protocol (`xds` crate), what resources mean (`plan`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::ToSocketAddrs;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::transport::sds;
 pub async fn run(server: Rc<Server>, dial: DialOptions) {
     let mut secret_streams = SecretStreams { server: Rc::clone(&server), dial: dial.clone(), streams: HashMap::new() };
     let Some(ads) = server.bootstrap.ads.clone() else {
-        secret_streams.reconcile(&server.next_plan()).await;
+        secret_streams.reconcile().await;
         return std::future::pending().await;
     };
     let protocol = if ads.delta { Protocol::Delta } else { Protocol::Sotw };
@@ -50,8 +50,10 @@ pub async fn run(server: Rc<Server>, dial: DialOptions) {
             Event::Disconnected { error, retry_in } => tracing::warn!(cluster = %ads.cluster, %error, ?retry_in, "control plane gone; what is in force stays"),
             Event::Update(update) => {
                 let refused = server.apply(&change(&update, SdsSource::Ads));
-                reconcile_names(&server, &handle).await;
-                secret_streams.reconcile(&server.next_plan()).await;
+                if matches!(update.type_url.as_str(), types::CLUSTER | types::LISTENER) {
+                    reconcile_names(&server, &handle).await;
+                    secret_streams.reconcile().await;
+                }
                 answer(&handle, &update, refused).await;
             }
         }
@@ -80,46 +82,49 @@ fn change(update: &Update, source: SdsSource) -> Change {
 
 /// Asks the aggregated stream for exactly what the newest plan refers to.
 async fn reconcile_names(server: &Server, handle: &Handle) {
-    let plan = server.next_plan();
-    let texts = |names: Vec<&Name>| names.into_iter().map(|n| n.to_string()).collect::<BTreeSet<_>>();
-    handle.set_names(types::ENDPOINT, texts(endpoint_names(&plan).collect())).await;
-    handle.set_names(types::ROUTE, texts(route_names(&plan).collect())).await;
-    let secrets = secret_refs(&plan).into_iter().filter(|s| s.source == SdsSource::Ads).map(|s| s.name.to_string()).collect();
+    let references = server.references(&server.next_plan());
+    let texts = |names: &HashSet<Name>| names.iter().map(|n| n.to_string()).collect::<BTreeSet<_>>();
+    handle.set_names(types::ENDPOINT, texts(&references.endpoints)).await;
+    handle.set_names(types::ROUTE, texts(&references.routes)).await;
+    let secrets = references.secrets.iter().filter(|s| s.source == SdsSource::Ads).map(|s| s.name.to_string()).collect();
     handle.set_names(types::SECRET, secrets).await;
 }
 
-/// EDS names that clusters refer to.
-pub fn endpoint_names(plan: &Plan) -> impl Iterator<Item = &Name> {
-    plan.clusters.values().filter_map(|c| c.eds_name())
+/// What the listeners and clusters of a plan refer to by name.
+#[derive(Debug, Default)]
+pub struct References {
+    /// Route tables.
+    pub routes: HashSet<Name>,
+    /// Endpoints (EDS names).
+    pub endpoints: HashSet<Name>,
+    /// Secrets.
+    pub secrets: HashSet<SdsRef>,
 }
 
-/// Route tables that listeners refer to.
-pub fn route_names(plan: &Plan) -> impl Iterator<Item = &Name> {
-    chains(plan).filter_map(|chain| match &chain.terminal {
-        Terminal::Http(hcm) => match &hcm.routes {
-            RouteSource::Rds(name) => Some(name),
-            RouteSource::Inline(_) => None,
-        },
-        Terminal::TcpProxy(_) => None,
-    })
+impl References {
+    /// Collects them.
+    pub fn of(plan: &Plan) -> Self {
+        let mut references = References::default();
+        references.endpoints.extend(plan.clusters.values().filter_map(|c| c.eds_name()).map(Name::clone));
+        for chain in chains(plan) {
+            if let Terminal::Http(hcm) = &chain.terminal
+                && let RouteSource::Rds(name) = &hcm.routes
+            {
+                references.routes.insert(Name::clone(name));
+            }
+            if let DownstreamTransport::Tls(context) = &chain.transport {
+                references.secrets.extend(sds::references(&context.common).cloned());
+            }
+        }
+        let transports = plan.clusters.values().flat_map(|c| std::iter::once(&c.transport).chain(c.transport_matches.iter().map(|m| &m.transport)));
+        for transport in transports {
+            if let UpstreamTransport::Tls(context) = transport {
+                references.secrets.extend(sds::references(&context.common).cloned());
+            }
+        }
+        references
+    }
 }
-
-/// Secrets that listeners and clusters refer to, each once.
-pub fn secret_refs(plan: &Plan) -> BTreeSetOfRefs {
-    let downstream = chains(plan).filter_map(|chain| match &chain.transport {
-        DownstreamTransport::Tls(context) => Some(&context.common),
-        DownstreamTransport::Raw => None,
-    });
-    let transports = plan.clusters.values().flat_map(|c| std::iter::once(&c.transport).chain(c.transport_matches.iter().map(|m| &m.transport)));
-    let upstream = transports.filter_map(|transport| match transport {
-        UpstreamTransport::Tls(context) => Some(&context.common),
-        UpstreamTransport::Raw => None,
-    });
-    downstream.chain(upstream).flat_map(sds::references).cloned().collect()
-}
-
-/// A set of secret references.
-pub type BTreeSetOfRefs = std::collections::HashSet<SdsRef>;
 
 fn chains(plan: &Plan) -> impl Iterator<Item = &Arc<FilterChain>> {
     plan.listeners.values().flat_map(|l| l.filter_chains.iter().chain(l.default_filter_chain.as_ref()))
@@ -134,9 +139,10 @@ struct SecretStreams {
 
 impl SecretStreams {
     /// Opens streams for new clusters and asks for the names the plan refers to. A stream once open stays: its secrets rotate.
-    async fn reconcile(&mut self, plan: &Plan) {
+    async fn reconcile(&mut self) {
         let mut wanted: HashMap<Name, BTreeSet<String>> = HashMap::new();
-        for secret in secret_refs(plan) {
+        let references = self.server.references(&self.server.next_plan());
+        for secret in &references.secrets {
             if let SdsSource::Cluster(cluster) = &secret.source {
                 wanted.entry(Name::clone(cluster)).or_default().insert(secret.name.to_string());
             }

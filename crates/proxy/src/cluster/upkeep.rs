@@ -16,12 +16,14 @@ use crate::server::Server;
 
 /// Shortest time between two looks; intervals are multiples of it, rounded up.
 pub const LOOK: Duration = Duration::from_millis(100);
+/// Time between looks while no cluster asks for any, so that an idle proxy stays asleep.
+const NOTHING_TO_DO: Duration = Duration::from_secs(1);
 
 /// Runs for ever.
 pub async fn run(server: Rc<Server>) {
     let mut due: HashMap<Name, Instant> = HashMap::new();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(if due.is_empty() { NOTHING_TO_DO } else { LOOK }).await;
         let config = server.config();
         let now = Instant::now();
         let now_ms = u64::try_from(server.started.elapsed().as_millis()).unwrap_or(u64::MAX);
