@@ -117,6 +117,7 @@ fn validate_locality(locality: &LocalityLoadBalancerSetting, path: &str, check: 
             }
         }
     }
+    check.not_enforced_if(path, &[("failoverPriority", !locality.failover_priority.is_empty())]);
     for (i, failover) in locality.failover.iter().enumerate() {
         let path = format!("{path}.failover[{i}]");
         if failover.from == failover.to {

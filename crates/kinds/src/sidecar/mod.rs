@@ -8,7 +8,7 @@
 pub mod ingress;
 
 use lateen_base::{Code, Finding, Findings};
-use lateen_istio_api::{IstioEgressListener, Sidecar};
+use lateen_istio_api::{CaptureMode, IstioEgressListener, Sidecar};
 use lateen_mesh::{Object, Protocol, Snapshot, selects};
 use std::collections::BTreeMap;
 
@@ -45,7 +45,8 @@ impl Kind for SidecarKind {
                 validate_host(host, &format!("{path}.hosts[{j}]"), &mut check);
             }
             validate_egress(spec, i, &path, &mut check);
-            check.not_enforced_if(&path, &[("port", egress.port.is_some()), ("bind", !egress.bind.is_empty())]);
+            let uncaptured = egress.capture_mode == CaptureMode::None;
+            check.not_enforced_if(&path, &[("port", egress.port.is_some()), ("bind", !egress.bind.is_empty()), ("captureMode", uncaptured)]);
         }
         ingress::validate(spec, &mut check);
         if let Some(policy) = &spec.outbound_traffic_policy {
