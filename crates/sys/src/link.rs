@@ -6,7 +6,7 @@
 //! - Limits: IPv4.
 
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::fs;
 use std::io;
@@ -67,6 +67,33 @@ pub fn attach(name: &str, bridge: &str) -> io::Result<()> {
     with_handle(async |handle| handle.link().change(LinkUnspec::new_with_name(name).controller(index).up().build()).execute().await)
 }
 
+/// Answers everything that is sent to `address` with "host unreachable", in the calling thread's network namespace.
+///
+/// Without it a caller of an address that has gone waits seconds for an answer to its ARP question.
+///
+/// # Errors
+/// What the kernel reports; `EEXIST` when it is so already.
+pub fn refuse(address: Ipv4Addr) -> io::Result<()> {
+    let route = unreachable(address);
+    with_handle(async |handle| handle.route().add(route).execute().await)
+}
+
+/// Takes [`refuse`] back. No error when there is nothing to take back.
+///
+/// # Errors
+/// What the kernel reports.
+pub fn accept(address: Ipv4Addr) -> io::Result<()> {
+    let route = unreachable(address);
+    match with_handle(async |handle| handle.route().del(route).execute().await) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+        done => done,
+    }
+}
+
+fn unreachable(address: Ipv4Addr) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).kind(RouteType::Unreachable).build()
+}
+
 /// Names of all links in the calling thread's network namespace.
 ///
 /// # Errors
@@ -83,7 +110,9 @@ pub fn forward_packets() -> io::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     // Pods are all on one bridge; a redirect would tell them to bypass the translation of Service addresses.
     fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0")?;
-    fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0")
+    fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0")?;
+    // Every caller of an address that has gone must be told, not one a second.
+    fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")
 }
 
 /// Name of a pod's own link.

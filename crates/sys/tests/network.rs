@@ -128,6 +128,24 @@ fn a_virtual_address_reaches_a_pod_on_the_same_bridge_with_the_callers_address()
 }
 
 #[test]
+fn an_address_that_has_gone_is_refused_at_once_and_can_come_back() {
+    if !privileged() {
+        return;
+    }
+    let outside = outside();
+    let client = pod(&outside, "v1", FIRST);
+    outside.run_in_network(|| link::refuse(SECOND)).unwrap();
+    let error = call(&client, (SECOND, 80).into(), false).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+    outside.run_in_network(|| link::accept(SECOND)).unwrap();
+    outside.run_in_network(|| link::accept(SECOND)).unwrap();
+    let server = pod(&outside, "v2", SECOND);
+    let served = answer(listener(&server, "0.0.0.0:80".parse().unwrap()));
+    assert!(call(&client, (SECOND, 80).into(), false).is_ok());
+    served.join().unwrap();
+}
+
+#[test]
 fn closing_a_pods_namespaces_takes_its_link_away() {
     if !privileged() {
         return;

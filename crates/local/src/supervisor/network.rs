@@ -58,13 +58,20 @@ impl Network {
         })
     }
 
-    /// An address for a pod; `None` when all are in use.
+    /// An address for a pod; `None` when all are in use. Blocks for a fraction of a millisecond.
     pub(crate) fn take_pod_address(&self) -> Option<Ipv4Addr> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let address = self.pods.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        if let Err(error) = self.root.run_in_network(|| link::accept(address)) {
+            eprintln!("{address} was in use before and is still refused: {error}");
+        }
+        Some(address)
     }
 
-    /// Gives a pod's address back.
+    /// Gives a pod's address back, and refuses whoever still calls it. Blocks for a fraction of a millisecond.
     pub(crate) fn release_pod_address(&self, address: Ipv4Addr) {
+        if let Err(error) = self.root.run_in_network(|| link::refuse(address)) {
+            eprintln!("callers of {address} will wait: {error}");
+        }
         self.pods.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&address);
     }
 

@@ -61,8 +61,8 @@ pub(crate) enum Stop {
 }
 
 /// Time for every proxy to hear that a pod takes no new traffic before its application hears of its end: store → control plane → proxies takes
-/// some tens of milliseconds.
-const PROPAGATION: Duration = Duration::from_millis(300);
+/// some tens of milliseconds, several times that on a busy machine.
+const PROPAGATION: Duration = Duration::from_millis(600);
 /// A sidecar drains this long at most after its application has ended, whatever grace is left.
 const SIDECAR_GRACE: Duration = Duration::from_secs(6);
 /// How long to wait before preparing a pod again that could not be.
@@ -103,10 +103,14 @@ pub(crate) async fn run(context: Arc<Context>, key: Key, pod: Pod, mut stop: wat
     drop((writer, refresher));
     run.store_status();
     context.unregister(&run);
-    let namespaces = Arc::clone(&run.namespaces);
-    // Programs that left their session.
-    let _ = tokio::task::spawn_blocking(move || kill_all_in(&namespaces)).await;
-    context.network.release_pod_address(run.ip);
+    let ended = Arc::clone(&run);
+    let cleaned = tokio::task::spawn_blocking(move || {
+        // Programs that left their session.
+        kill_all_in(&ended.namespaces);
+        ended.context.network.release_pod_address(ended.ip);
+    });
+    // It ends; a panic in it is in the log.
+    let _ = cleaned.await;
     context.findings.clear(&run.topic());
 }
 
@@ -288,7 +292,8 @@ impl Groups {
         self.run.store_status();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(grace);
         if grace > 0 {
-            let gone = PROPAGATION.min(Duration::from_secs(grace));
+            // When everything stops nobody is left to be spared.
+            let gone = if *self.run.context.stop.borrow() { Duration::ZERO } else { PROPAGATION.min(Duration::from_secs(grace)) };
             let hooks = self.run.pre_stop();
             let limit = tokio::time::timeout_at(deadline, async { tokio::join!(tokio::time::sleep(gone), hooks) });
             // A hook that takes too long is cut off by the grace, as in Kubernetes.
