@@ -18,7 +18,7 @@ impl Span {
         Self { start: u32::try_from(start).unwrap_or(u32::MAX), len: u32::try_from(len).unwrap_or(0) }
     }
 
-    fn of<'a>(self, arena: &'a [u8]) -> &'a [u8] {
+    fn of(self, arena: &[u8]) -> &[u8] {
         let start = self.start as usize;
         arena.get(start..start + self.len as usize).unwrap_or_default()
     }

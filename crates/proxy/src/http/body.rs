@@ -190,30 +190,28 @@ impl BodyRx<'_> {
 
 impl H1Rx<'_> {
     fn step(&mut self) -> Result<Step<'_>, BodyError> {
-        loop {
-            match self.decoder.decode(self.buffer.unread()).map_err(BodyError::Protocol)? {
-                Piece::Data { range, consumed } => {
-                    let start = self.buffer.bytes.len() - self.buffer.unread().len();
-                    let more = consumed < self.buffer.unread().len() && !self.decoder.is_done();
-                    let range = start + range.start..start + range.end;
-                    let end = matches!(self.decoder, BodyDecoder::Length(0));
-                    // The bytes stay in place until the next read; only the mark moves.
-                    self.buffer.mark(consumed);
-                    let data = Data::Slice(self.buffer.bytes.get(range).unwrap_or_default());
-                    return Ok(Step::Data(Chunk { data, end, more }));
+        match self.decoder.decode(self.buffer.unread()).map_err(BodyError::Protocol)? {
+            Piece::Data { range, consumed } => {
+                let start = self.buffer.bytes.len() - self.buffer.unread().len();
+                let more = consumed < self.buffer.unread().len() && !self.decoder.is_done();
+                let range = start + range.start..start + range.end;
+                let end = matches!(self.decoder, BodyDecoder::Length(0));
+                // The bytes stay in place until the next read; only the mark moves.
+                self.buffer.mark(consumed);
+                let data = Data::Slice(self.buffer.bytes.get(range).unwrap_or_default());
+                Ok(Step::Data(Chunk { data, end, more }))
+            }
+            Piece::More { consumed } => {
+                self.buffer.consume(consumed);
+                if self.closed {
+                    self.decoder.end_of_stream().map(|()| Step::End).map_err(|_| BodyError::Closed)
+                } else {
+                    Ok(Step::Wait)
                 }
-                Piece::More { consumed } => {
-                    self.buffer.consume(consumed);
-                    return if self.closed {
-                        self.decoder.end_of_stream().map(|()| Step::End).map_err(|_| BodyError::Closed)
-                    } else {
-                        Ok(Step::Wait)
-                    };
-                }
-                Piece::End { consumed } => {
-                    self.buffer.consume(consumed);
-                    return Ok(Step::End);
-                }
+            }
+            Piece::End { consumed } => {
+                self.buffer.consume(consumed);
+                Ok(Step::End)
             }
         }
     }

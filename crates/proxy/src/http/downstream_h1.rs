@@ -19,6 +19,7 @@ use super::request::{Protocol, Request};
 use super::responder::Responder;
 use super::serving::Serving;
 use super::stream::Stream;
+use super::timeout::Timer;
 use lateen_http1::{BodyDecoder, Limits, ParseError, RequestHead, ResponseHead, Version, parse_request};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -99,6 +100,7 @@ async fn busy(serving: &mut Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBu
 struct Spare {
     head: RequestHead,
     response: ResponseHead,
+    timer: Timer,
     /// Requests so far.
     requests: u32,
     /// An answer broke off: closing must say so.
@@ -131,6 +133,7 @@ async fn one(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer,
     let mut out = worker.buffers.take();
     let request = Request { protocol: protocol(&head), head, https: false };
     let mut stream = Stream::new(&serving.origin, serving.hcm.clone(), serving.listener.clone(), request, std::mem::take(&mut spare.response));
+    stream.timer = spare.timer.take();
     let next = match read {
         Ok(()) => {
             let head = &stream.request.head;
@@ -166,6 +169,7 @@ async fn one(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadBuffer,
 fn give_back(stream: Stream<'_>, spare: &mut Spare) {
     spare.head = stream.request.head;
     spare.response = stream.response;
+    spare.timer = stream.timer;
 }
 
 async fn refuse(stream: &mut Stream<'_>, io: &(dyn Duplex + '_), out: &mut Vec<u8>, reply: LocalReply) -> Next {
@@ -197,11 +201,12 @@ async fn read_head(serving: &Serving, io: &(dyn Duplex + '_), buffer: &mut ReadB
         // A head can only become complete with a line feed; the first look catches what is no HTTP at all.
         let fresh = buffer.unread().get(seen..).unwrap_or_default();
         let worth_parsing = seen == 0 || memchr::memchr(b'\n', fresh).is_some() || buffer.unread().len() >= limits.head_bytes;
-        if !buffer.is_empty() && worth_parsing {
-            if let Some(length) = parse_request(buffer.unread(), limits, head).map_err(HeadError::Malformed)? {
-                buffer.consume(length);
-                return Ok(());
-            }
+        if !buffer.is_empty()
+            && worth_parsing
+            && let Some(length) = parse_request(buffer.unread(), limits, head).map_err(HeadError::Malformed)?
+        {
+            buffer.consume(length);
+            return Ok(());
         }
         seen = buffer.unread().len();
         buffer.make_room(READ_ROOM);

@@ -106,6 +106,7 @@ impl Drop for Streaming {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one match")]
 enum Event {
     Request(http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>),
     /// Drain, or idle for too long: no new streams.

@@ -16,7 +16,7 @@ use super::local_reply::LocalReply;
 use super::request::{Protocol, Request};
 use super::responder::{AnswerBody, Responder};
 use super::router::{self, Downstream, Target};
-use super::timeout::{Timers, grpc_timeout};
+use super::timeout::{Timer, Timers, grpc_timeout};
 use super::{client_cert, forwarded, request_id};
 use crate::cluster::PoolKey;
 use crate::connection::{ConnectionFacts, request_view};
@@ -63,6 +63,8 @@ pub(crate) struct Stream<'c> {
     pub(crate) info: Info,
     pub(crate) rules: Rules<'c>,
     pub(crate) watch: Messages,
+    /// The connection's timer, while no deadline uses it.
+    pub(crate) timer: Timer,
 }
 
 impl Rules<'_> {
@@ -92,7 +94,7 @@ impl<'c> Stream<'c> {
     pub(crate) fn new(origin: &'c Origin, hcm: Arc<Hcm>, listener: Arc<Listener>, request: Request, response: ResponseHead) -> Self {
         let config = origin.worker.config();
         let rules = Rules { origin, hcm, listener, config, table: None, route: None, notes: filters::Notes::default() };
-        Self { request, response, info: Info::default(), rules, watch: Messages::default() }
+        Self { request, response, info: Info::default(), rules, watch: Messages::default(), timer: None }
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
@@ -103,10 +105,7 @@ impl<'c> Stream<'c> {
     pub(crate) async fn serve(&mut self, rx: &mut BodyRx<'_>, responder: &mut Responder<'_>) {
         let reply = match self.admit() {
             Err(reply) => Some(reply),
-            Ok(()) => match self.filter_and_route(rx, responder).await {
-                Err(reply) => Some(reply),
-                Ok(()) => None,
-            },
+            Ok(()) => self.filter_and_route(rx, responder).await.err(),
         };
         if let Some(reply) = reply {
             self.answer_here(reply, responder).await;
@@ -237,10 +236,10 @@ impl<'c> Stream<'c> {
             upgrade,
         };
         let mut timers = self.timers(&target);
-        match router::forward(self, &target, Downstream { rx, responder }, &mut timers).await {
-            Some(reply) => Err(reply),
-            None => Ok(()),
-        }
+        timers.sleep = self.timer.take();
+        let reply = router::forward(self, &target, Downstream { rx, responder }, &mut timers).await;
+        self.timer = timers.into_timer();
+        reply.map_or(Ok(()), Err)
     }
 
     /// Whether the request is an upgrade that is allowed here.

@@ -39,7 +39,8 @@ pub(crate) struct Timers {
     route_from: Option<Instant>,
     try_from: Option<Instant>,
     active_at: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// Kept by the connection between requests.
+    pub(crate) sleep: Timer,
 }
 
 impl Timers {
@@ -95,27 +96,33 @@ impl Timers {
     }
 
     /// Ready when the next deadline has passed. Registers for waking.
+    ///
+    /// The timer may stand earlier than the deadline, left there by an earlier request of the connection: then it is moved
+    /// when it fires, which costs one wake-up now and then instead of a registration for every request.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {
             let Some((at, which)) = self.next() else { return Poll::Pending };
             let at = tokio::time::Instant::from_std(at);
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            if sleep.deadline() != at {
+            if sleep.deadline() > at {
                 sleep.as_mut().reset(at);
             }
             match sleep.as_mut().poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => {
-                    // Activity may have moved the idle deadline meanwhile.
-                    if self.next().is_some_and(|(again, _)| tokio::time::Instant::from_std(again) > at) {
-                        continue;
-                    }
-                    return Poll::Ready(which);
-                }
+                Poll::Ready(()) if sleep.deadline() >= at => return Poll::Ready(which),
+                Poll::Ready(()) => sleep.as_mut().reset(at),
             }
         }
     }
+
+    /// The timer, for the connection's next request.
+    pub(crate) fn into_timer(self) -> Timer {
+        self.sleep
+    }
 }
+
+/// A timer that outlives its request.
+pub(crate) type Timer = Option<Pin<Box<Sleep>>>;
 
 /// Reads `grpc-timeout`: up to eight digits and a unit. Saturates.
 #[must_use]
