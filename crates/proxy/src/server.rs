@@ -81,7 +81,7 @@ pub struct Server {
     builder: RefCell<Builder>,
     secrets: RefCell<Secrets>,
     resolved: RefCell<NameMap<Arc<ClusterEndpoints>>>,
-    resolving: RefCell<HashMap<Name, (Arc<lateen_plan::cluster::Cluster>, JoinHandle<()>)>>,
+    resolving: RefCell<HashMap<Name, Resolving>>,
     config: RefCell<Arc<Config>>,
     sockets: RefCell<HashMap<Name, SocketAddr>>,
     waited: RefCell<HashSet<Waited>>,
@@ -94,6 +94,9 @@ pub struct Server {
     /// Updates taken and refused, by type.
     updates: RefCell<std::collections::BTreeMap<String, (u64, u64)>>,
 }
+
+/// A cluster whose names are being looked up, and the task that does.
+type Resolving = (Arc<lateen_plan::cluster::Cluster>, JoinHandle<()>);
 
 /// Listeners and clusters, and what they refer to.
 type Referring = (Arc<NameMap<Arc<Listener>>>, Arc<NameMap<Arc<lateen_plan::cluster::Cluster>>>, Rc<References>);

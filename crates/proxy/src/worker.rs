@@ -76,6 +76,9 @@ impl OwnNode {
     }
 }
 
+/// Something to do on a worker's thread.
+pub type Work = Box<dyn FnOnce(&Rc<Worker>) + Send>;
+
 /// What the main thread tells a worker.
 pub enum Message {
     /// Accept on this socket for the named listener.
@@ -87,7 +90,7 @@ pub enum Message {
     /// End now, whatever is open.
     Stop,
     /// Run this on the worker, for instance to collect statistics.
-    Run(Box<dyn FnOnce(&Rc<Worker>) + Send>),
+    Run(Work),
 }
 
 /// One worker.

@@ -89,13 +89,17 @@ fn bootstrap(server: &Server) -> Value {
     })
 }
 
+/// A resource and its name.
+type Named<'a> = (&'a String, &'a Raw);
+
 struct Dump<'a> {
     resources: &'a Resources,
     name: &'a str,
 }
 
 impl Dump<'_> {
-    fn split(&self, type_url: &str) -> (Vec<(&String, &Raw)>, Vec<(&String, &Raw)>) {
+    /// Resources of the bootstrap, and those of the control plane.
+    fn split(&self, type_url: &str) -> (Vec<Named<'_>>, Vec<Named<'_>>) {
         self.resources.of(type_url).filter(|(name, _)| name.contains(self.name)).partition(|(_, raw)| raw.is_static)
     }
 

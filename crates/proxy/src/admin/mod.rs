@@ -10,7 +10,7 @@ mod certs;
 mod clusters;
 mod config_dump;
 mod listeners;
-mod logging;
+pub mod logging;
 mod ready;
 mod server_info;
 pub mod stats;

@@ -5,6 +5,7 @@
 //! - Not here: the redirection itself (`sys`, nftables).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use lateen_plan::listener::Listener;
 use socket2::SockRef;
@@ -20,7 +21,7 @@ pub fn of(tcp: &TcpStream, accepted_on: SocketAddr) -> SocketAddr {
 }
 
 /// The listener that stands for `destination`: its very address, else its port on every address.
-pub fn hand_over<'a>(addresses: &'a Addresses, destination: SocketAddr) -> Option<&'a std::sync::Arc<Listener>> {
+pub fn hand_over(addresses: &Addresses, destination: SocketAddr) -> Option<&Arc<Listener>> {
     let any = match destination.ip() {
         IpAddr::V4(_) => IpAddr::from([0u8; 4]),
         IpAddr::V6(_) => IpAddr::from([0u8; 16]),
