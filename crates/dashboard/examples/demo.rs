@@ -1,10 +1,10 @@
 //! The page with made-up traffic, to work on its looks: `cargo run -p lateen-dashboard --example demo`.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::too_many_arguments)]
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{Router, routing::get};
-use lateen_base::{Code, Finding, Location};
+use lateen_base::{Code, Finding, Location, ports};
 use lateen_dashboard::{Facts, Pod};
 
 struct Demo;
@@ -106,7 +106,7 @@ async fn main() {
     let started = Instant::now();
     for number in 1..=6u8 {
         let app = Router::new().route("/stats/prometheus", get(move || async move { metrics(number, started) }));
-        let listener = tokio::net::TcpListener::bind((IpAddr::from([127, 0, 9, number]), 15090)).await.unwrap();
+        let listener = tokio::net::TcpListener::bind((IpAddr::from([127, 0, 9, number]), ports::PROMETHEUS)).await.unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8097").await.unwrap();

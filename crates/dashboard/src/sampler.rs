@@ -89,8 +89,7 @@ impl Sampler {
             // The sender lives in `self`, so that waiting only ends with a sample.
             let _ = receiver.changed().await;
         }
-        let text = Arc::clone(&receiver.borrow());
-        text
+        Arc::clone(&receiver.borrow_and_update())
     }
 
     async fn sample(&self, window: &mut VecDeque<Sample>) {

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = options(&flags(), &BTreeMap::new()).err().expect("refused").to_string();
+        let error = options(&flags(), &BTreeMap::new()).expect_err("refused").to_string();
         assert!(error.contains("INSTANCE_IP"), "{error}");
     }
 
