@@ -117,6 +117,8 @@ pub(crate) async fn run<'u>(
         };
         match first {
             Event::Head(Err(reason)) => Ended::Reset(reason),
+            // Nobody asked to switch protocols.
+            Event::Head(Ok(())) if response.status == 101 && !upgrade => Ended::Reset(ResetReason::ProtocolError),
             Event::Expired(which) => Ended::Expired(which),
             Event::ClientGone => Ended::ClientGone,
             Event::Upload(result) => upload_failed(result),

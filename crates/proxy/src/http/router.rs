@@ -207,6 +207,9 @@ struct Work<'w, 'p, 'a, 'b, 'r> {
 async fn over_h1(stream: &mut Stream<'_>, work: Work<'_, '_, '_, '_, '_>, mut lease: Lease, mut extra: Extra<'_>) -> Attempt {
     let worker = Rc::clone(stream.worker());
     let reused = lease.reused;
+    if !reused {
+        inc(&work.target.cluster.shared.stats.upstream_cx_http1_total);
+    }
     note_connection(&mut stream.info, lease.connection());
     let options = &work.target.cluster.plan.http;
     let work_age = options.max_connection_duration;
@@ -281,6 +284,9 @@ async fn run<'u>(
         if retries.wants(head, repeatable, &target.cluster, info) {
             return Verdict::Retry;
         }
+        if info.attempts > 1 && head.status < 500 {
+            inc(&target.cluster.shared.stats.upstream_rq_retry_success);
+        }
         rules.finish_answer(request, head, info);
         Verdict::Pass(answer_body(request.head.method(), head))
     };
@@ -297,6 +303,9 @@ async fn run<'u>(
         watch,
     };
     let ended = exchange::run(parts, tx, rx, &mut judge).await;
+    let stats = &target.cluster.shared.stats;
+    stats.upstream_cx_tx_bytes_total.fetch_add(stream.info.request_head_bytes + stream.info.bytes_received, Ordering::Relaxed);
+    stats.upstream_cx_rx_bytes_total.fetch_add(stream.info.response_head_bytes + stream.info.bytes_sent, Ordering::Relaxed);
     let outcome = match ended {
         Ended::Answered { reusable } => Ok(reusable),
         Ended::Broken => Ok(false),
