@@ -1,5 +1,6 @@
 //! What an agent is told when its pod starts.
 //!
+//! - Twin: `inject/src/sidecar.rs`.
 //! - Rule: values only; `cli` reads flags and environment, nothing below it does.
 
 use lateen_base::{names, ports};

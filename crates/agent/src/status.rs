@@ -1,6 +1,7 @@
 //! The status port: readiness, merged metrics, application probes, the order to stop.
 //!
 //! - Reads: the proxy's admin interface, the application, [`Identity`].
+//! - Twin: `inject/src/probes.rs`.
 //! - Rule: ready means the proxy has its first listeners and clusters; who asks gets the reason when it is not.
 //! - Rule: a scrape never fails because of the application: its part is left out and counted.
 //! - Limits: `PROXY_MAX` and `APP_MAX` per question.

@@ -1,6 +1,7 @@
 //! Tokens: the projected service-account JWT by which a pod proves its namespace and service account.
 //!
 //! - Reads: `Authorization: Bearer` tokens (RFC 7519), ES256 only, audience `istio-ca`.
+//! - Twin: `local/src/supervisor/tokens.rs`.
 //! - Rule: the algorithm is ours, never the token's; a token without expiry is refused; namespace and service account come from `sub`,
 //!   and the `kubernetes.io` claim must agree with it.
 //! - Limits: `TOKEN_BYTES_MAX`; `SKEW` of clock difference.

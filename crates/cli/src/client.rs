@@ -1,6 +1,7 @@
 //! The running mesh's store, over its unix socket.
 //!
 //! - Reads: HTTP/1.1 with JSON (`local` serves it): `/objects`, `/apply`, `/delete`, `/pods`, `/logs`, `/shutdown`.
+//! - Twin: `local/src/supervisor/api.rs`.
 //! - Rule: a mesh that does not run is an error that says how to start one.
 //! - Limits: an answer up to [`ANSWER_BYTES_MAX`]; logs stream without limit.
 

@@ -1,7 +1,7 @@
 //! Access log: one line for every request and every connection, in Istio's default format.
 //!
 //! - Reads: `MeshConfig.accessLogFile`, `accessLogFormat`, `accessLogEncoding`; Telemetry `accessLogging[].disabled`.
-//! - Twin: `telemetry/src/access_log/mod.rs`, which compiles the format and writes the lines.
+//! - Twin: `telemetry/src/access_log/mod.rs`, which compiles the format and writes the lines; `kinds/src/telemetry/mod.rs`.
 //! - Rule: a listener's own log holds only connections that found no filter chain (flag `NR`).
 //! - Not here: metrics and traces.
 

@@ -1,6 +1,7 @@
 //! `View`: what one proxy may see of a snapshot; the only thing the outputs read.
 //!
 //! - Reads: exportTo, the Sidecar resource's egress hosts, DestinationRules, the workload's own services.
+//! - Twin: `kinds/src/sidecar/mod.rs`.
 //! - Rule: whatever two outputs need to agree on (which services, which rule, which ports) is decided here, once.
 //! - Limits: a Sidecar egress listener's own port and bind address narrow nothing; only its hosts count.
 //! - Not here: the shape of any resource.

@@ -5,6 +5,7 @@
 //! CreateCertificate ─▶ auth ─▶ certificates ─▶ ca
 //! ```
 //! - Reads: the object store over its unix socket; proxies' requests.
+//! - Twin: `proxy/src/xds.rs`.
 //! - Rule: no push before the first complete snapshot; the last good state is served whatever happens to the store.
 //! - Rule: a change is in force within `debounce_max` plus the time to compile.
 //! - Not here: what objects mean (`kinds`), what is sent (`compile`), the protocol (`xds`).

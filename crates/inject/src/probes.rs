@@ -1,7 +1,8 @@
 //! Probes and lifecycle hooks, redirected to the agent: a kubelet has no certificate, so under STRICT it could not ask the application itself.
 //!
 //! - Reads: readiness, liveness and startup probes and lifecycle hooks of the application's containers.
-//! - Twin: `agent/src/status.rs`, which answers `/app-health/…` on port 15020 by asking the application.
+//! - Twin: `agent/src/status.rs`, which answers `/app-health/…` on port 15020 by asking the application;
+//!   `local/src/supervisor/pod/probe.rs`.
 //! - Rule: a redirected probe keeps its times; the original goes into `ISTIO_KUBE_APP_PROBERS`, keyed by the new path.
 //! - Limits: `exec` probes stay as they are; they need no network.
 

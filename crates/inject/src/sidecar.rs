@@ -1,7 +1,7 @@
 //! What injection adds to a pod: the containers `istio-proxy` and `istio-init`, labels, annotations, volumes.
 //!
 //! - Reads: `v1` Pod after [`crate::decide`]; annotations `sidecar.istio.io/…`, `traffic.sidecar.istio.io/…`, `proxy.istio.io/config`.
-//! - Twin: `agent/src/options.rs` (environment in `cli/src/sidecar.rs`), which reads the environment written here.
+//! - Twin: `agent/src/options.rs` (environment in `cli/src/commands/sidecar.rs`), which reads the environment written here.
 //! - Source: Istio's injection template `sidecar`; names of variables, labels, volumes and arguments are Istio's.
 //! - Rule: the environment carries all that the agent needs; the address of the pod comes by the downward API.
 

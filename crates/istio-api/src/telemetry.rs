@@ -1,9 +1,8 @@
 //! `Telemetry` as a user writes it: every field of the Istio message, typed and strict.
 //!
 //! - Reads: `telemetry.istio.io` objects, the `spec` part (`istio.telemetry.v1alpha1`).
-//! - Twin: `kinds/src/telemetry/`, which says what the fields mean.
 //! - Rule: an unknown field, a wrong type or an unknown enum word is an error; a missing field is its proto3 default.
-//! - Not here: validation, defaults that Istio applies later.
+//! - Not here: what the fields mean, their validation and Istio's later defaults (`kinds/src/telemetry/`).
 #![allow(
     missing_docs,
     reason = "fields carry Istio's own names, documented at istio.io/latest/docs/reference/config"

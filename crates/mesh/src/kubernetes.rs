@@ -1,7 +1,8 @@
 //! Kubernetes objects → services, workloads and endpoints of the mesh.
 //!
 //! - Reads: Services, Pods, Nodes, EndpointSlices.
-//! - Twin: `kube-api/src/service.rs`, the objects as users write them.
+//! - Twin: `kube-api/src/service.rs`, the objects as users write them;
+//!   `kinds/src/kubernetes/service.rs`, `local/src/supervisor/controllers/service.rs`.
 //! - Rule: EndpointSlices win where a service has any; otherwise endpoints come from its selector and the pods.
 //! - Rule: a pod that is terminating, finished or without an address is no endpoint.
 //! - Limits: UDP and SCTP ports are left out; `ExternalName` becomes a DNS service.

@@ -1,6 +1,7 @@
 //! Which rule applies: questions that several outputs ask a snapshot, answered in Istio's order of precedence.
 //!
 //! - Reads: a [`Snapshot`].
+//! - Twin: `kinds/src/peer_authentication/mod.rs`.
 //! - Rule: of two objects with equal claim the older wins, then the smaller name.
 //! - Rule: a DestinationRule is looked for in the client's namespace, then the service's, then the root namespace;
 //!   within one namespace the most specific host wins and replaces the others completely.

@@ -1,7 +1,7 @@
 //! ServiceEntry → services: one for each host, with the endpoints it lists or selects.
 //!
 //! - Reads: `networking.istio.io` ServiceEntry, WorkloadEntry.
-//! - Twin: `kinds/src/service_entry/`, which validates them.
+//! - Twin: `kinds/src/service_entry/`, which validates them; `kinds/src/workload_entry/mod.rs`.
 //! - Rule: a DNS ServiceEntry without endpoints has its host as the only endpoint; with `NONE` it has none.
 //! - Not here: Kubernetes Services (`kubernetes`).
 

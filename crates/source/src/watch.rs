@@ -1,6 +1,7 @@
 //! The store's watch as seen by the control plane: a connection that comes back by itself.
 //!
 //! - Reads: `GET /watch` on the supervisor's unix socket: one JSON event on each line.
+//! - Twin: `local/src/supervisor/api.rs`.
 //! - Rule: after every (re)connect objects are gathered until the first BOOKMARK and then given as one complete list, so that a
 //!   control plane never sees a half-read store and pushes emptiness.
 //! - Limits: [`LINE_BYTES_MAX`] for one event; the queue to the reader holds [`QUEUE_MAX`] updates and then waits; a watch that is

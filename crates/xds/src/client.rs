@@ -1,7 +1,7 @@
 //! The xDS client on gRPC: keeps one stream to a control plane, hands out updates, takes verdicts, reconnects.
 //!
 //! - Reads: `AggregatedDiscoveryService` or, for secrets from a local socket, `SecretDiscoveryService`.
-//! - Twin: `xds/server.rs`.
+//! - Twin: `xds/src/server.rs`.
 //! - Rule: everything the protocol means is in [`ClientSession`]; here only bytes move.
 //! - Rule: both queues are bounded; while the consumer is busy with an update, its commands are still taken, so neither side can wait for the other.
 //! - Limits: `EVENTS_MAX` waiting events, `COMMANDS_MAX` waiting commands, `MESSAGE_BYTES_MAX` per message.

@@ -1,7 +1,7 @@
 //! The client's half of one xDS conversation, without I/O: subscriptions and verdicts in, requests out; responses in, updates out.
 //!
 //! - Reads: `DeltaDiscoveryResponse`, `DiscoveryResponse`.
-//! - Twin: `xds/server_session.rs`, the other end.
+//! - Twin: `xds/src/server_session.rs`, the other end.
 //! - Rule: the node is sent on a stream's first message only; each response is answered exactly once, by ACK or NACK;
 //!   after a reconnect the versions already held are quoted, so that only differences come.
 //! - Rule: a caller that learns new names from an update subscribes to them *before* it acknowledges that update; the server then

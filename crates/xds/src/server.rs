@@ -1,7 +1,7 @@
 //! The xDS server on gRPC: one task per stream, driven by a session and by whatever publishes resource sets.
 //!
 //! - Reads: `AggregatedDiscoveryService` and `SecretDiscoveryService`, delta and state of the world.
-//! - Twin: `xds/client.rs`.
+//! - Twin: `xds/src/client.rs`.
 //! - Rule: everything the protocol means is in [`ServerSession`]. A stream is answered only when its application has published a first
 //!   state: nothing is ever sent that only looks empty.
 //! - Rule: states are published through a `watch` channel, so a slow proxy skips intermediate states instead of queueing them.

@@ -1,7 +1,7 @@
 //! The server's half of one xDS stream, without I/O: requests and resource sets in, responses out.
 //!
 //! - Reads: `DeltaDiscoveryRequest`, `DiscoveryRequest`.
-//! - Twin: `xds/client_session.rs`, the other end.
+//! - Twin: `xds/src/client_session.rs`, the other end.
 //! - Rule: order of a push is clusters, endpoints, listeners, routes, secrets. Listeners and routes wait until clusters and endpoints
 //!   were answered (make before break); removed clusters and endpoints go last, and not while a listener or route stands refused,
 //!   because the proxy then still uses the old ones.

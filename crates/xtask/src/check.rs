@@ -1,7 +1,7 @@
 //! The checks that need no build: the dependency law, purity, and tidiness.
 //!
 //! - Reads: `cargo metadata`, and `[package.metadata.lateen]` of each crate.
-//! - Twin: the law itself is in ARCHITECTURE.md, «Layers».
+//! - Rule: the law itself is in ARCHITECTURE.md, «Layers».
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -64,15 +64,16 @@ pub fn layers() -> Result<()> {
 }
 
 /// Fails on a source file without its module doc, a file far too long, a port or well-known name outside `base`,
-/// a path in docs/where.md that is not there, or a `Twin:` that does not exist.
+/// a path in docs/where.md that is not there, or a `Twin:` that does not exist or does not point back.
 pub fn tidy() -> Result<()> {
     let mut wrong = Vec::new();
-    for file in rust_files(Path::new("crates"))? {
+    let files = rust_files(Path::new("crates"))?;
+    for file in &files {
         let shown = file.display().to_string();
         if shown.contains("/gen/") {
             continue;
         }
-        let text = std::fs::read_to_string(&file)?;
+        let text = std::fs::read_to_string(file)?;
         if !text.trim_start().starts_with("//!") {
             wrong.push(format!("{shown}: no module doc"));
         }
@@ -81,24 +82,70 @@ pub fn tidy() -> Result<()> {
         if lines > FILE_LINES_MAX && !shown.contains("/tests/") {
             wrong.push(format!("{shown}: {lines} lines; at most {FILE_LINES_MAX}"));
         }
-        let constants_live_here = shown.starts_with("crates/base/") || shown.contains("/tests/") || shown.starts_with("crates/xtask");
+        let constants_live_here = shown.starts_with("crates/base/") || shown.contains("/tests/") || shown.contains("/examples/") || shown.starts_with("crates/xtask");
         if !constants_live_here {
             for (number, line) in body.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or("");
                 for literal in ["15000", "15001", "15006", "15010", "15012", "15014", "15020", "15021", "15090", "\"istio-injection\"", "\"security.istio.io/tlsMode\""] {
-                    if code.contains(literal) && !code.trim_start().starts_with('*') {
+                    // A quoted number is text for somebody else, such as the value of a sysctl.
+                    let quoted = !literal.starts_with('"') && code.contains(&format!("\"{literal}\""));
+                    if code.contains(literal) && !quoted && !code.trim_start().starts_with('*') {
                         wrong.push(format!("{shown}:{}: {literal} belongs to a constant in base", number + 1));
                     }
                 }
             }
         }
     }
+    wrong.extend(twins(&files)?);
     for path in backticked_paths(Path::new("docs/where.md"))? {
         if !Path::new(&path).exists() {
             wrong.push(format!("docs/where.md: {path} does not exist"));
         }
     }
     report("tidy", &wrong)
+}
+
+/// Twins that do not exist, or that do not point back: a file must be named by its twin, by its folder or by a folder above.
+fn twins(files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for file in files {
+        let shown = file.strip_prefix("crates")?.display().to_string();
+        for named in twins_of(&std::fs::read_to_string(file)?) {
+            let target = Path::new("crates").join(&named);
+            if !target.exists() {
+                wrong.push(format!("crates/{shown}: its twin {named} does not exist"));
+            } else if !points_back(&target, &shown)? {
+                wrong.push(format!("crates/{shown}: its twin {named} does not point back"));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// The paths after `Twin:` in a module doc, without `crates/`.
+fn twins_of(text: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    let mut within = false;
+    for line in text.lines().take_while(|line| line.starts_with("//!")) {
+        within = line.starts_with("//! - Twin:") || (within && line.starts_with("//!   "));
+        if within {
+            named.extend(line.split('`').skip(1).step_by(2).filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()) && !word.contains(' ')).map(|word| word.trim_end_matches('/').to_owned()));
+        }
+    }
+    // A word without a slash is a crate as a whole, which has no one file to point back.
+    named.retain(|word| word.contains('/'));
+    named
+}
+
+/// Whether a file of `target` names `shown` as its twin, or a folder that holds it.
+fn points_back(target: &Path, shown: &str) -> Result<bool> {
+    let files = if target.is_dir() { rust_files(target)? } else { vec![target.to_owned()] };
+    for file in files {
+        if twins_of(&std::fs::read_to_string(file)?).iter().any(|twin| Path::new(shown).starts_with(twin)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn report(what: &str, wrong: &[String]) -> Result<()> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod compat;
 #[cfg(feature = "gen")]
 mod r#gen;
 mod golden;
@@ -47,6 +48,8 @@ enum Command {
     },
     /// Rewrites the expected side of the golden cases; read the diff.
     Golden,
+    /// Rewrites docs/compat, the support matrix; read the diff.
+    Compat,
     /// Regenerates Envoy's messages (build with `--features gen`).
     Gen {
         /// Folder with Envoy's `.proto` files.
@@ -77,6 +80,7 @@ fn run() -> Result<()> {
         Command::Tidy => check::tidy(),
         Command::Setup { bench } => setup::run(bench),
         Command::Golden => golden::update(),
+        Command::Compat => compat::update(),
         #[cfg(feature = "gen")]
         Command::Gen { proto_root } => r#gen::run(&proto_root),
         #[cfg(not(feature = "gen"))]

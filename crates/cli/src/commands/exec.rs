@@ -1,6 +1,7 @@
 //! `lateen exec`: a program inside a pod, with this terminal as its standard streams.
 //!
 //! - Reads: `local`'s exec socket: a JSON line with three descriptors out, a JSON line with the exit code back.
+//! - Twin: `local/src/supervisor/exec.rs`.
 //! - Rule: the exit code is the program's own.
 
 use std::{

@@ -1,6 +1,7 @@
 //! Inbound clusters: from the sidecar to its own workload.
 //!
 //! - Reads: the workload's ports, `Sidecar.ingress[]`.
+//! - Twin: `kinds/src/sidecar/ingress.rs`.
 //! - Rule: connections come from 127.0.0.6, so that interception lets them pass to the workload and not back to 15006.
 //! - Rule: the socket mark stands here too, since a cluster's own bind settings replace those of the bootstrap.
 //! - Not here: who may call (`listener/inbound.rs`).

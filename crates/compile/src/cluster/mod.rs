@@ -1,6 +1,7 @@
 //! CDS: the destinations a proxy knows, and how it gets to each.
 //!
 //! - Reads: a [`View`].
+//! - Twin: `kinds/src/destination_rule/subset.rs`.
 //! - Rule: one cluster for each service port, and one more for each subset its DestinationRule declares.
 //! - Not here: endpoints (`endpoint`), what a policy's fields mean (`kinds/src/destination_rule/`).
 

@@ -1,7 +1,7 @@
 //! `virtualInbound`: every connection that reaches a workload, whatever its port.
 //!
 //! - Reads: the workload's ports, PeerAuthentication, the policies that select it.
-//! - Twin: `proxy/src/listener/match.rs`, which picks the chain.
+//! - Twin: `proxy/src/listener/match.rs`, which picks the chain; `kinds/src/peer_authentication/mod.rs`.
 //! - Rule: PERMISSIVE has chains for mTLS (by the ALPN that only sidecars offer) and for plaintext; STRICT only the first, DISABLE only the second.
 //! - Rule: a connection to 15006 itself is dropped, or it would come back for ever.
 //! - Not here: outbound (`outbound`), the workload's clusters (`cluster/inbound.rs`).

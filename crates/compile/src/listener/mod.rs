@@ -1,6 +1,7 @@
 //! LDS: where a proxy listens, and what happens to a connection there.
 //!
 //! - Reads: a [`View`].
+//! - Twin: `kinds/src/authorization_policy/mod.rs`, `kinds/src/virtual_service/tls_route.rs`, `plan/src/normalize.rs`.
 //! - Rule: a sidecar has `virtualOutbound`, `virtualInbound` and unbound listeners that connections are handed to by
 //!   original destination; a gateway binds its servers' ports.
 //! - Not here: routes (`route`), clusters (`cluster`).

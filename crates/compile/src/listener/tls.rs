@@ -1,7 +1,7 @@
 //! Downstream TLS: how a listener proves itself and whom it lets in.
 //!
 //! - Reads: the workload's SDS secrets `default` and `ROOTCA`; `Gateway.servers[].tls`.
-//! - Twin: `proxy/src/transport/tls.rs`.
+//! - Twin: `proxy/src/transport/tls.rs`; `kinds/src/destination_rule/tls.rs`.
 //! - Rule: mesh TLS demands a client certificate of the trust domain (or an alias), TLS 1.2 or 1.3.
 //! - Limits: server certificates from files are named `file-cert:`/`file-root:`, which the agent serves.
 //! - Not here: upstream TLS (`cluster/tls.rs`).

@@ -1,7 +1,8 @@
 //! AuthorizationPolicy: who may call what.
 //!
 //! - Reads: `security.istio.io` AuthorizationPolicy.
-//! - Twin: `plan/src/rbac/`, which decides; `compile/src/listener/`, which puts the filters in place.
+//! - Twin: `plan/src/rbac/`, which decides; `compile/src/listener/`, which puts the filters in place;
+//!   `proxy/src/filters/rbac.rs`, `proxy/src/network/rbac.rs`.
 //! - Rule: CUSTOM before DENY before ALLOW; where an ALLOW policy selects a workload, everything it does not allow is denied.
 
 pub mod attribute;

@@ -2,7 +2,7 @@
 //!
 //! - Reads: `trafficPolicy.loadBalancer`.
 //! - Writes: `lb_policy`, `lb_config` and locality weighting of `config.cluster.v3.Cluster`; the route's hash policy.
-//! - Twin: `plan/src/lb/`, which picks.
+//! - Twin: `plan/src/lb/`, which picks; `plan/src/route/hash.rs`.
 //! - Rule: least request where nothing is said; `LEAST_CONN` is its old name; a consistent hash needs the route's [`hash_policy`] too.
 //! - Not here: priorities of localities (`compile/src/endpoint/`).
 

@@ -1,6 +1,7 @@
 //! DestinationRule: what happens to requests once their destination is chosen. One file for each feature.
 //!
 //! - Reads: `networking.istio.io` DestinationRule.
+//! - Twin: `plan/src/cluster/mod.rs`, `proxy/src/cluster/mod.rs`.
 //! - Not here: which rule wins for a host (`mesh/src/lookup.rs`), clusters (`compile/src/cluster/`).
 
 pub mod analyze;

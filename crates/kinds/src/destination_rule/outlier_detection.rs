@@ -2,7 +2,7 @@
 //!
 //! - Reads: `trafficPolicy.outlierDetection`.
 //! - Writes: `Cluster.outlier_detection` and the panic threshold.
-//! - Twin: `proxy/src/cluster/outlier_detection.rs`, which ejects.
+//! - Twin: `proxy/src/cluster/outlier_detection.rs`, which ejects; `plan/src/outlier.rs`.
 //! - Rule: success-rate ejection is off; a threshold of 0 turns its detector off; with no `minHealthPercent` the proxy never panics into ejected endpoints.
 
 use lateen_envoy_api::envoy::config::cluster::v3::{Cluster, OutlierDetection as EnvoyOutlierDetection, cluster::CommonLbConfig};

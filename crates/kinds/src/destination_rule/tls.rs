@@ -1,7 +1,7 @@
 //! Client TLS: how connections to a destination are secured.
 //!
 //! - Reads: `trafficPolicy.tls`.
-//! - Twin: `compile/src/listener/tls.rs` for the contexts; `proxy/src/transport/tls.rs`, which speaks them.
+//! - Twin: `compile/src/listener/tls.rs` for the contexts; `proxy/src/transport/tls.rs`, which speaks them; `compile/src/cluster/tls.rs`.
 //! - Rule: no `tls` at all means automatic mTLS: mutual TLS to workloads that have a sidecar, plain text to others. A written mode switches that off.
 //! - Limits: certificates by file path or `credentialName`; revocation lists are not enforced.
 

@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].corsPolicy`.
 //! - Writes: `extensions.filters.http.cors.v3.CorsPolicy`, as a route's own configuration of [`FILTER`].
-//! - Twin: `proxy/src/filters/cors.rs`, which answers preflights.
+//! - Twin: `proxy/src/filters/cors.rs`, which answers preflights; `plan/src/http/cors.rs`.
 //! - Rule: preflights that match no origin go on to the backend unless `unmatchedPreflights: IGNORE`.
 
 use lateen_envoy_api::envoy::extensions::filters::http::cors::v3::CorsPolicy as EnvoyCors;

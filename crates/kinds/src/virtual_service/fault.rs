@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].fault`.
 //! - Writes: `extensions.filters.http.fault.v3.HTTPFault`, as a route's own configuration of [`FILTER`].
-//! - Twin: `proxy/src/filters/fault.rs`, which performs it.
+//! - Twin: `proxy/src/filters/fault.rs`, which performs it; `plan/src/fault.rs`.
 //! - Rule: no percentage means no faults at all; delay and abort are drawn independently.
 
 use lateen_envoy_api::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay::FaultDelaySecifier};

@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].headers` and `http[].route[].headers`.
 //! - Writes: the four header lists of a route, virtual host or weighted cluster, and the authority.
-//! - Twin: `plan/src/route/headers.rs`, which performs them.
+//! - Twin: `plan/src/route/headers.rs`, which performs them; `proxy/src/http/answer.rs`.
 //! - Rule: `set` overwrites, `add` appends, in that order, each sorted by name. Setting `host` or `:authority` rewrites the authority instead.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! VirtualService: how requests to a host are routed. One file for each feature: validation, then lowering.
 //!
 //! - Reads: `networking.istio.io` VirtualService.
+//! - Twin: `plan/src/route/mod.rs`, `proxy/src/http/router.rs`.
 //! - Rule: rules are tried in order and the first match wins, so a rule after a catch-all is never reached.
 //! - Not here: which VirtualService wins for a host (`mesh/src/lookup.rs`), virtual hosts and route lists (`compile/src/route/`).
 

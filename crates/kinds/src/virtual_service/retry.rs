@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].retries`, `MeshConfig.defaultHttpRetryPolicy`.
 //! - Writes: `config.route.v3.RetryPolicy`.
-//! - Twin: `proxy/src/http/retry.rs`, which performs them.
+//! - Twin: `proxy/src/http/retry.rs`, which performs them; `plan/src/route/retry.rs`.
 //! - Rule: a rule that says nothing gets [`RETRIES_DEFAULT`] retries on [`RETRY_ON_DEFAULT`]; `attempts: 0` turns retries off.
 //! - Rule: the default conditions hold no 5xx: an answered request is not sent again unless `retryOn` says so.
 

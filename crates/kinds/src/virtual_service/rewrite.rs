@@ -2,7 +2,7 @@
 //!
 //! - Reads: `VirtualService.http[].rewrite`.
 //! - Writes: `prefix_rewrite`, `regex_rewrite` and the host rewrite of `RouteAction`.
-//! - Twin: `plan/src/route/rewrite.rs`, which performs them.
+//! - Twin: `plan/src/route/rewrite.rs`, which performs them; `proxy/src/http/answer.rs`.
 //! - Rule: `uri` replaces what the match took: only the prefix where a prefix matched, the whole path otherwise.
 
 use lateen_envoy_api::envoy::config::route::v3::{RouteAction, route_action::HostRewriteSpecifier};

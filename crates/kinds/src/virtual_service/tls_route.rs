@@ -1,7 +1,7 @@
 //! TLS and TCP routes: connections routed by server name, destination address and port, without looking inside.
 //!
 //! - Reads: `VirtualService.tls[]` and `tcp[]`.
-//! - Twin: `compile/src/listener/`, which makes filter chains of them.
+//! - Twin: `compile/src/listener/`, which makes filter chains of them; `proxy/src/network/tcp_proxy.rs`.
 //! - Rule: a TLS match needs `sniHosts`, each of which one of the VirtualService's hosts covers.
 
 use lateen_base::{Host, names};

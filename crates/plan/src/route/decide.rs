@@ -1,6 +1,7 @@
 //! Routing: from a request to its route and cluster.
 //!
 //! - Reads: a [`RouteTable`] and a request.
+//! - Twin: `kinds/src/virtual_service/redirect.rs`.
 //! - Rule: pure and free of allocation; the traced variant calls the same code with a tracer that listens.
 //! - Not here: conditions (`matcher`), the domain index (`domains`).
 

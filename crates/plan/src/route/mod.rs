@@ -1,7 +1,7 @@
 //! Route tables: virtual hosts found by host, routes found by match, and what is done with a request.
 //!
 //! - Reads: `config.route.v3.RouteConfiguration` (Envoy), see `from_xds`.
-//! - Twin: `kinds/src/virtual_service`, which owns what the fields mean to a user.
+//! - Twin: `kinds/src/virtual_service`, which owns what the fields mean to a user; `compile/src/route/http_route.rs`.
 //! - Rule: a table is immutable; a stream keeps the table it started with and a [`RouteId`] into it.
 //! - Not here: choosing (`decide`), the domain index (`domains`), conditions (`matcher`), header changes (`headers`), retries (`retry`).
 

@@ -1,7 +1,7 @@
 //! Istio's standard metrics of HTTP and gRPC requests.
 //!
 //! - Reads: `plan::listener::IstioStats`; what the peers said of themselves, the cluster's services, the TLS handshake.
-//! - Twin: `network/report.rs` for connections.
+//! - Twin: `proxy/src/network/report.rs` for connections.
 //! - Rule: counted once per request, when it has ended.
 //! - Not here: the tables and labels (`telemetry::istio`).
 

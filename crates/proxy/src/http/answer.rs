@@ -1,7 +1,7 @@
 //! What routes and the connection manager do to heads: rewrites, header changes, redirects, and the fields every answer gets.
 //!
 //! - Reads: `plan::route::{HeaderOps, PathRewrite, HostRewrite, Redirect, DirectResponse}`, `plan::http::Hcm`.
-//! - Twin: `kinds/src/virtual_service/{headers,rewrite}.rs`.
+//! - Twin: `kinds/src/virtual_service/headers.rs`, `kinds/src/virtual_service/rewrite.rs`.
 //! - Rule: request changes happen once, before the first attempt; answer changes happen once, before its head goes down.
 //! - Not here: filters' own fields (`filters`), framing (`http/responder.rs`).
 

@@ -1,7 +1,7 @@
 //! Access log lines of requests.
 //!
 //! - Reads: `plan::access_log::AccessLog`, `telemetry::AccessRecord`.
-//! - Twin: `network/report.rs` for connections.
+//! - Twin: `proxy/src/network/report.rs` for connections.
 //! - Rule: one line per request and log, written when the request has ended, into the worker's buffer.
 //! - Not here: formats (`telemetry`), files (`log_sink.rs`).
 

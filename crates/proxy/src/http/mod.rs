@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - Reads: `plan::http::Hcm`, `plan::route::RouteTable`, `plan::cluster::Cluster`.
+//! - Twin: `compile/src/listener/http_connection_manager.rs`.
 //! - Rule: the request path is `stream.rs`, read top-down; everything else is a step of it.
 //! - Not here: accepting and TLS (`listener`, `transport`), TCP (`network`), filters (`filters`).
 

@@ -1,6 +1,7 @@
 //! Which filter chain a connection gets, and whether it may keep it under a new plan.
 //!
 //! - Reads: `plan::listener::select_chain`.
+//! - Twin: `compile/src/listener/inbound.rs`.
 //! - Rule: a connection is judged by the policy in force now: `http` asks before every request, TCP connections are judged at every plan swap.
 //! - Not here: the matching rules (`plan`), authorization of requests (`filters/rbac.rs`).
 

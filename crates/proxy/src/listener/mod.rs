@@ -1,6 +1,7 @@
 //! Listeners: from an accepted connection to the filter chain that serves it.
 //!
 //! - Reads: `plan::listener::Listener`.
+//! - Twin: `plan/src/listener/mod.rs`.
 //! - Rule: the plan is looked up for every connection, so a changed listener needs no new socket and drops nothing.
 //! - Not here: who binds sockets (`lib.rs`, once for all workers), what serves the connection (`network`, `http`).
 

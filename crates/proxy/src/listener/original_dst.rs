@@ -1,6 +1,7 @@
 //! Original destination: where a redirected connection was going.
 //!
 //! - Reads: `SO_ORIGINAL_DST` (netfilter), `extensions.filters.listener.original_dst.v3.OriginalDst`.
+//! - Twin: `compile/src/listener/outbound.rs`, `local/src/supervisor/interception.rs`.
 //! - Rule: a connection that was not redirected goes where it was accepted.
 //! - Not here: the redirection itself (`sys`, nftables).
 

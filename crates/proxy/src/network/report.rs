@@ -1,6 +1,7 @@
 //! What is told of connections: access logs and Istio's TCP metrics.
 //!
 //! - Reads: the access logs of listeners and TCP proxies, `stats.PluginConfig`.
+//! - Twin: `proxy/src/filters/istio_stats.rs`, `proxy/src/http/log.rs`.
 //! - Rule: one line when a connection ends; flags and details are Envoy's.
 //! - Rule: bytes of an open connection are counted every `tcp_reporting_duration`, so that long transfers show while they last.
 //! - Not here: formats (`telemetry`), requests (`http/log.rs`).

@@ -1,7 +1,7 @@
 //! TCP proxy: picks a cluster and an endpoint, connects, and copies bytes both ways.
 //!
 //! - Reads: `extensions.filters.network.tcp_proxy.v3.TcpProxy` as `plan::listener::TcpProxy`.
-//! - Twin: `kinds/src/virtual_service/tls_route.rs`.
+//! - Twin: `kinds/src/virtual_service/tls_route.rs`; `compile/src/listener/tcp_route.rs`.
 //! - Rule: a connection counts against the cluster's `max_connections` and as an active request of its endpoint while it is open.
 //! - Limits: `max_connect_attempts`, `idle_timeout`, `max_downstream_connection_duration`.
 //! - Not here: copying (`copy`), authorization (`rbac`).

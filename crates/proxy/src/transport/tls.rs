@@ -1,6 +1,7 @@
 //! TLS: building rustls configurations, checking the other side, and doing handshakes.
 //!
 //! - Reads: keys and trust as `sds.rs` hands them over; contexts (`DownstreamTlsContext`, `UpstreamTlsContext`) as the plan checked them.
+//! - Twin: `compile/src/cluster/tls.rs`, `compile/src/listener/tls.rs`, `kinds/src/destination_rule/tls.rs`, `kinds/src/gateway/server_tls.rs`.
 //! - Rule: a configuration is immutable; a new certificate or trust bundle makes a new one, so the next handshake uses it and running connections keep theirs.
 //! - Rule: names are matched only by the context's SAN matchers, as Envoy does; the server name never decides trust by itself.
 //! - Rule: no session resumption: each handshake proves identity against the trust in force now.

@@ -1,6 +1,7 @@
 //! Access logs: format strings compiled once, lines written into a reusable buffer.
 //!
 //! - Reads: `config.core.v3.SubstitutionFormatString`'s text and JSON formats (Envoy «Access logging» page).
+//! - Twin: `compile/src/access_log.rs`.
 //! - Rule: an unknown operator is an error when configuration arrives, never a `-` in the log.
 //! - Rule: in a text line, bytes from the network cannot end the line or close a quote: they are escaped.
 //! - Not here: parsing (`parse`), writing one operator (`value`), JSON (`json`), which requests are logged (`plan`).

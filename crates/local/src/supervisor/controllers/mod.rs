@@ -6,6 +6,7 @@
 //! Services + ready pods → addresses       (service.rs)
 //! ```
 //!
+//! - Twin: `kube-api/src/workload.rs`.
 //! - Rule: level-triggered: each round looks at everything as it is, so a missed or repeated event does no harm.
 
 pub(crate) mod deployment;

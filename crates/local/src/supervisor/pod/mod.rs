@@ -5,6 +5,7 @@
 //! stop: not ready any more → peers hear of it → preStop → SIGTERM … SIGKILL → the sidecar likewise → namespaces closed
 //! ```
 //!
+//! - Twin: `kube-api/src/pod.rs`.
 //! - Rule: applications start when the sidecar is ready, and the sidecar ends after them, so that a program always has its network.
 //! - Rule: `istio-init` is not run: the rules it stands for are set while the pod is prepared.
 
