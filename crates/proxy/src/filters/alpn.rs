@@ -15,7 +15,14 @@ use std::sync::Arc;
 
 /// The lists a downstream connection has needed so far: at most one per version.
 #[derive(Default)]
-pub(crate) struct Lists(RefCell<Vec<(Arc<AlpnOverride>, bool, Rc<[Vec<u8>]>)>>);
+pub(crate) struct Lists(RefCell<Vec<Made>>);
+
+/// A list made of the settings for one version.
+struct Made {
+    settings: Arc<AlpnOverride>,
+    h2: bool,
+    list: Rc<[Vec<u8>]>,
+}
 
 /// The list for a request, `None`: the cluster's own.
 pub(crate) fn list(rules: &Rules<'_>, target: &Target<'_>, protocol: Protocol) -> Option<Rc<[Vec<u8>]>> {
@@ -33,11 +40,11 @@ pub(crate) fn list(rules: &Rules<'_>, target: &Target<'_>, protocol: Protocol) -
         return None;
     }
     let mut lists = rules.origin.alpn.0.borrow_mut();
-    if let Some((_, _, list)) = lists.iter().find(|(of, version, _)| Arc::ptr_eq(of, settings) && *version == h2) {
-        return Some(Rc::clone(list));
+    if let Some(made) = lists.iter().find(|made| Arc::ptr_eq(&made.settings, settings) && made.h2 == h2) {
+        return Some(Rc::clone(&made.list));
     }
     let list: Rc<[Vec<u8>]> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
-    lists.retain(|(of, _, _)| Arc::ptr_eq(of, settings));
-    lists.push((Arc::clone(settings), h2, Rc::clone(&list)));
+    lists.retain(|made| Arc::ptr_eq(&made.settings, settings));
+    lists.push(Made { settings: Arc::clone(settings), h2, list: Rc::clone(&list) });
     Some(list)
 }
