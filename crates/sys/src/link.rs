@@ -5,13 +5,15 @@
 //!   translation for Services sees both directions of every connection.
 //! - Limits: IPv4.
 
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use futures::TryStreamExt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 /// Index of `lo` in every network namespace.
 pub const LOOPBACK_INDEX: u32 = 1;
@@ -67,14 +69,42 @@ pub fn attach(name: &str, bridge: &str) -> io::Result<()> {
     with_handle(async |handle| handle.link().change(LinkUnspec::new_with_name(name).controller(index).up().build()).execute().await)
 }
 
-/// Answers everything that is sent to `address` with "host unreachable", in the calling thread's network namespace.
+/// Waits until the link `name` of the calling thread's network namespace carries packets; false when it does not within `limit`.
 ///
-/// Without it a caller of an address that has gone waits seconds for an answer to its ARP question.
+/// The kernel starts a link's queue a moment after its other end came up, and drops what is sent until then.
+///
+/// # Errors
+/// What the kernel reports.
+pub fn until_up(name: &str, limit: Duration) -> io::Result<bool> {
+    let begin = Instant::now();
+    let mut is_up = false;
+    with_handle(async |handle| {
+        while begin.elapsed() < limit {
+            let mut found = handle.link().get().match_name(name.to_owned()).execute();
+            let link = found.try_next().await?;
+            is_up = link.is_some_and(|link| link.attributes.contains(&LinkAttribute::OperState(State::Up)));
+            if is_up {
+                return Ok(());
+            }
+            tokio::time::sleep(UP_LOOK).await;
+        }
+        Ok(())
+    })?;
+    Ok(is_up)
+}
+
+/// How often to look whether a link is up.
+const UP_LOOK: Duration = Duration::from_millis(1);
+
+/// Answers everything that is sent to `address` as a machine without open ports does, in the calling thread's network namespace.
+///
+/// Without it a caller of an address that has gone waits seconds for an answer to its ARP question. An `unreachable` route would not
+/// do: the kernel tells each caller of it once a second at most.
 ///
 /// # Errors
 /// What the kernel reports; `EEXIST` when it is so already.
 pub fn refuse(address: Ipv4Addr) -> io::Result<()> {
-    let route = unreachable(address);
+    let route = here(address);
     with_handle(async |handle| handle.route().add(route).execute().await)
 }
 
@@ -83,16 +113,21 @@ pub fn refuse(address: Ipv4Addr) -> io::Result<()> {
 /// # Errors
 /// What the kernel reports.
 pub fn accept(address: Ipv4Addr) -> io::Result<()> {
-    let route = unreachable(address);
+    let route = here(address);
     match with_handle(async |handle| handle.route().del(route).execute().await) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
         done => done,
     }
 }
 
-fn unreachable(address: Ipv4Addr) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).kind(RouteType::Unreachable).build()
+/// The route that makes an address one of this namespace's own.
+fn here(address: Ipv4Addr) -> RouteMessage {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).kind(RouteType::Local);
+    route.scope(RouteScope::Host).table_id(TABLE_LOCAL).output_interface(LOOPBACK_INDEX).build()
 }
+
+/// `RT_TABLE_LOCAL`, which is asked first.
+const TABLE_LOCAL: u32 = 255;
 
 /// Names of all links in the calling thread's network namespace.
 ///
@@ -110,9 +145,7 @@ pub fn forward_packets() -> io::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     // Pods are all on one bridge; a redirect would tell them to bypass the translation of Service addresses.
     fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0")?;
-    fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0")?;
-    // Every caller of an address that has gone must be told, not one a second.
-    fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")
+    fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0")
 }
 
 /// Name of a pod's own link.
@@ -124,7 +157,7 @@ fn index_of(name: &str) -> io::Result<u32> {
 
 /// Runs netlink requests on a small runtime of the calling thread, whose network namespace they act on.
 fn with_handle(work: impl AsyncFnOnce(Handle) -> Result<(), rtnetlink::Error>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let driver = tokio::spawn(connection);

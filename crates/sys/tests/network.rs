@@ -6,6 +6,7 @@ use lateen_sys::{link, mount, socket};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
@@ -39,6 +40,8 @@ fn pod(outside: &Namespaces, name: &str, address: Ipv4Addr) -> Namespaces {
     })
     .unwrap();
     outside.run_in_network(|| link::attach(name, "lateen0")).unwrap();
+    assert!(outside.run_in_network(|| link::until_up(name, Duration::from_secs(5))).unwrap());
+    assert!(pod.run_in_network(|| link::until_up(link::POD_LINK, Duration::from_secs(5))).unwrap());
     pod
 }
 
@@ -136,7 +139,7 @@ fn an_address_that_has_gone_is_refused_at_once_and_can_come_back() {
     let client = pod(&outside, "v1", FIRST);
     outside.run_in_network(|| link::refuse(SECOND)).unwrap();
     let error = call(&client, (SECOND, 80).into(), false).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     outside.run_in_network(|| link::accept(SECOND)).unwrap();
     outside.run_in_network(|| link::accept(SECOND)).unwrap();
     let server = pod(&outside, "v2", SECOND);

@@ -41,7 +41,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokens::TokenIssuer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -67,6 +67,10 @@ pub(crate) struct Context {
 
 /// Worker threads: most of the time nothing runs at all.
 const THREADS: usize = 2;
+/// Threads for what blocks: preparing pods side by side, reading files.
+const BLOCKING_THREADS: usize = 8;
+/// They are needed for moments only, and each keeps some memory.
+const BLOCKING_IDLE: Duration = Duration::from_millis(200);
 
 /// Runs the supervisor in a fresh sandbox, whose channel to the host stage is standard input.
 pub(crate) fn run(hooks: Hooks) -> ExitCode {
@@ -89,7 +93,7 @@ fn run_in_sandbox(hooks: Hooks) -> io::Result<()> {
     nix::unistd::sethostname(pod::environment::NODE_NAME)?;
     let channel = take_channel()?;
     let network = Network::create().map_err(words("set up the sandbox's network"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).max_blocking_threads(BLOCKING_THREADS).thread_keep_alive(BLOCKING_IDLE).enable_all().build()?;
     let result = runtime.block_on(serve(hooks, network, channel));
     // Reads of files that hang must not keep the sandbox alive.
     runtime.shutdown_background();

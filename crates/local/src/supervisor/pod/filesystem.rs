@@ -132,8 +132,9 @@ fn identity(view: &View<'_>) -> io::Result<()> {
     let name = host_name(view.pod);
     nix::unistd::sethostname(&name)?;
     let namespace = &view.pod.metadata.namespace;
-    // A limit of five dots: as Kubernetes, so that `backend.default` is tried inside the cluster first.
-    let resolver = format!("search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver {DNS_ADDRESS}\noptions ndots:5\n");
+    // A limit of five dots: as Kubernetes, so that `backend.default` is tried inside the cluster first. The server is on this machine: a
+    // second without an answer is a lost packet.
+    let resolver = format!("search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver {DNS_ADDRESS}\noptions ndots:5 timeout:1 attempts:5\n");
     let mut hosts = format!("127.0.0.1\tlocalhost\n{}\t{name}\n", view.ip);
     for alias in &view.pod.spec.host_aliases {
         hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t")));

@@ -70,6 +70,8 @@ const SIDECAR_GRACE: Duration = Duration::from_secs(6);
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 /// How often files of volumes are compared with their objects.
 const REFRESH: Duration = Duration::from_secs(10);
+/// How long to wait for a pod's link. The programs start in any case then; their first packets may be lost.
+const LINK_MAX: Duration = Duration::from_secs(2);
 /// Kubernetes' default.
 const GRACE_DEFAULT: u64 = 30;
 
@@ -187,7 +189,12 @@ fn make_namespaces(context: &Arc<Context>, key: &Key, pod: &Pod, ip: Ipv4Addr) -
         link::pod_link(outside, &outer, ip, BRIDGE_ADDRESS)
     });
     let (namespaces, ()) = made.map_err(|error| error.to_string())?;
-    context.network.root.run_in_network(|| link::attach(&outer, BRIDGE)).map_err(|error| format!("{outer}: {error}"))?;
+    let attached = context.network.root.run_in_network(|| {
+        link::attach(&outer, BRIDGE)?;
+        link::until_up(&outer, LINK_MAX)
+    });
+    attached.map_err(|error| format!("{outer}: {error}"))?;
+    namespaces.run_in_network(|| link::until_up(link::POD_LINK, LINK_MAX)).map_err(|error| format!("{}: {error}", link::POD_LINK))?;
     Ok(namespaces)
 }
 
