@@ -80,7 +80,7 @@ fn fields(file: &str, message: &str) -> Vec<String> {
 /// What is refused: message that the refusing function takes (or nothing) → (field, why).
 fn refusals(sources: &[String]) -> BTreeMap<String, BTreeSet<(String, String)>> {
     let taken = Regex::new(r"\bfn \w+\([^)]*: &(?:\w+::)+(\w+)").unwrap();
-    let refusal = Regex::new(r#"(?:unsupported\(|refuse\(.*, )"([\w.]+)"(?:, (?:format!\()?"([^"]*)")?"#).unwrap();
+    let refusal = Regex::new(r#"(?:unsupported\(|refuse\(.*?, )"([\w.]+)"(?:, (?:format!\()?"([^"]*)")?"#).unwrap();
     let variable = Regex::new(r"\{[^}]*\}").unwrap();
     let mut refused: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
     for text in sources {
@@ -116,8 +116,8 @@ fn the_support_matrix_is_what_the_readers_say() {
     let mut page = String::from(
         "# What the proxy understands of Envoy's configuration\n\n\
          Written by `cargo xtask compat`; do not edit. A type that is not in the first table is refused with a NACK, and so is every\n\
-         field under *refused*; the text of the NACK names the field. Fields that are *not looked at* change nothing here: statistics,\n\
-         tuning of Envoy's own machinery, and features for which there is no demand from Istio's control plane.\n\n\
+         field under *refused*; the text of the NACK names the field. Fields that are *not looked at* are accepted and change nothing:\n\
+         statistics, tuning of Envoy's own machinery, and features that Istio's control plane does not ask for.\n\n\
          ## Types\n\n| Where | Type |\n|---|---|\n",
     );
     for (place, name) in TYPES {
