@@ -254,7 +254,36 @@ impl Mesh {
             let rows: Vec<&str> = last.lines().skip(1).filter(|l| !l.trim().is_empty()).collect();
             Ok(!rows.is_empty() && rows.iter().all(|row| row.split_whitespace().any(|c| c == "1/1" || c == "2/2") && row.contains("Running")))
         })
-        .with_context(|| last)
+        .with_context(|| last)?;
+        self.heard_of(namespace)
+    }
+
+    /// Waits until every sidecar of the namespace has heard of every pod behind its Services: a pod is ready a moment before the others
+    /// know. Where a rule hides a pod from a sidecar, that never comes; the test then goes on after the time is up.
+    fn heard_of(&self, namespace: &str) -> Result<()> {
+        let items = |kind: &str| -> Result<Vec<Value>> {
+            let list: Value = serde_json::from_str(&self.run(&["get", kind, "-n", namespace, "-o", "json"])?.ok()?)?;
+            Ok(list["items"].as_array().cloned().unwrap_or_default())
+        };
+        let (pods, services) = (items("pods")?, items("services")?);
+        let behind = |pod: &Value| {
+            services.iter().any(|service| {
+                let selector = service["spec"]["selector"].as_object();
+                let headless = service["spec"]["clusterIP"] == "None";
+                !headless && selector.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value))
+            })
+        };
+        let wanted: Vec<String> = pods.iter().filter(|pod| behind(pod)).filter_map(|pod| Some(format!("{}:", pod["status"]["podIP"].as_str()?))).collect();
+        let has_sidecar = |pod: &&Value| pod["spec"]["containers"].as_array().is_some_and(|all| all.iter().any(|container| container["name"] == "istio-proxy"));
+        for pod in pods.iter().filter(has_sidecar) {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let ask = ["exec", "-n", namespace, name, "-c", "istio-proxy", "--", "curl", "-s", "http://127.0.0.1:15000/clusters"];
+            let _ = wait_until("the sidecar to know the pods", Duration::from_secs(5), || {
+                let known = self.run(&ask)?.stdout;
+                Ok(wanted.iter().all(|address| known.contains(address)))
+            });
+        }
+        Ok(())
     }
 
     /// Runs a program in a pod.
