@@ -8,6 +8,7 @@
 //! - Not here: what listeners and clusters mean (`plan`), the xDS conversation (`xds`).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lateen_envoy_api::envoy::config::bootstrap::v3 as pb;
 use lateen_envoy_api::envoy::config::cluster::v3::Cluster;
@@ -77,6 +78,8 @@ pub struct Ads {
     pub cds: bool,
     /// Listeners come over it.
     pub lds: bool,
+    /// Longest wait for the first clusters and listeners. `None`: for ever (`initial_fetch_timeout: 0s`, as Istio writes).
+    pub initial_fetch_timeout: Option<Duration>,
 }
 
 /// A bootstrap, read and resolved.
@@ -171,8 +174,19 @@ fn ads(message: &pb::Bootstrap) -> Result<Option<Ads>, BootstrapError> {
         }
     };
     let over_ads = |source: &Option<core::ConfigSource>| matches!(source.as_ref().and_then(|s| s.config_source_specifier.as_ref()), Some(core::config_source::ConfigSourceSpecifier::Ads(_)));
-    Ok(Some(Ads { delta, cluster, target, cds: over_ads(&dynamic.cds_config), lds: over_ads(&dynamic.lds_config) }))
+    let (cds, lds) = (over_ads(&dynamic.cds_config), over_ads(&dynamic.lds_config));
+    let initial_fetch_timeout = [&dynamic.cds_config, &dynamic.lds_config].into_iter().flatten().map(fetch_timeout).reduce(|a, b| Some(a?.max(b?))).flatten();
+    Ok(Some(Ads { delta, cluster, target, cds, lds, initial_fetch_timeout }))
 }
+
+/// `None`: no limit.
+fn fetch_timeout(source: &core::ConfigSource) -> Option<Duration> {
+    let given = source.initial_fetch_timeout.as_ref().map(|d| Duration::new(u64::try_from(d.seconds).unwrap_or(0), u32::try_from(d.nanos).unwrap_or(0)));
+    Some(given.unwrap_or(INITIAL_FETCH_TIMEOUT)).filter(|limit| !limit.is_zero())
+}
+
+/// Envoy's default of `initial_fetch_timeout`.
+const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Name of the cluster behind an `envoy_grpc` service.
 pub fn grpc_cluster(service: &core::GrpcService) -> Option<String> {
@@ -259,6 +273,7 @@ static_resources:
         let bootstrap = Bootstrap::from_text(SIDECAR).unwrap();
         let ads = bootstrap.ads.unwrap();
         assert!(ads.delta && ads.cds && ads.lds);
+        assert_eq!(ads.initial_fetch_timeout, None, "the listeners' 0s means no limit");
         assert_eq!(ads.target, Target::Pipe("./XDS".into()));
         assert_eq!(bootstrap.admin.unwrap().port(), 15000);
     }

@@ -183,6 +183,15 @@ async fn serve(options: ProxyOptions, quit: watch::Sender<bool>, mut quitting: w
     };
     let dial = upstream_defaults(&server.bootstrap);
     let xds = tokio::task::spawn_local(xds::run(Rc::clone(&server), dial));
+    if let Some(limit) = server.bootstrap.ads.as_ref().and_then(|ads| ads.initial_fetch_timeout) {
+        let server = Rc::downgrade(&server);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(limit).await;
+            if let Some(server) = server.upgrade() {
+                server.stop_awaiting();
+            }
+        });
+    }
     let upkeep = tokio::task::spawn_local(cluster::upkeep::run(Rc::clone(&server)));
     let listening = server.listening().into_iter().map(|(name, address)| (name.to_string(), address)).collect();
     let _ = ready.send(Ok(Started { admin, listening }));

@@ -222,6 +222,15 @@ impl Server {
         refused
     }
 
+    /// Goes on without clusters or listeners that the control plane has not sent by now.
+    pub fn stop_awaiting(self: &Rc<Self>) {
+        let missing = std::mem::take(&mut *self.awaited.borrow_mut());
+        if !missing.is_empty() {
+            tracing::warn!(?missing, "the control plane sent none in time; going on without");
+            self.publish();
+        }
+    }
+
     /// Route tables and endpoints that nothing refers to any more are no longer subscribed to, so they would only grow old.
     fn forget_unreferenced(&self, source: &SdsSource) {
         let plan = self.next_plan();

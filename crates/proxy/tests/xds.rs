@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use support::{
-    CLUSTER, ControlPlane, ENDPOINTS, LISTENER, Proxy, address, connect, echo, eventually, get, listener, network_rbac, say, tcp_proxy, typed,
+    CLUSTER, Ca, ControlPlane, ENDPOINTS, LISTENER, Proxy, SECRET, address, any_port, cluster, connect, downstream_tls, echo, eventually, get, listener,
+    network_rbac, say, tcp_proxy, typed, upstream_tls, with,
 };
 
 fn eds_cluster(name: &str) -> Value {
@@ -118,6 +119,68 @@ fn a_new_deny_policy_closes_an_open_connection() {
     plane.publish("2");
     let ended = std::io::Read::read(&mut kept, &mut [0u8; 1]);
     assert!(!matches!(ended, Ok(n) if n > 0), "{ended:?}");
+}
+
+/// The secret `name` with the identity `spiffe`.
+fn certificate(ca: &Ca, name: &str, spiffe: &str) -> Value {
+    let (chain, key) = ca.issue(spiffe);
+    typed(SECRET, json!({"name": name, "tls_certificate": {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}}))
+}
+
+#[test]
+fn a_rotated_certificate_is_shown_in_the_next_handshake_and_open_connections_stay() {
+    const OLD: &str = "spiffe://cluster.local/ns/default/sa/old";
+    const NEW: &str = "spiffe://cluster.local/ns/default/sa/new";
+    let (ca, at, plane) = (Ca::new(), free_port(), ControlPlane::start());
+    let sds = json!({"name": "default", "sds_config": {"ads": {}, "resource_api_version": "V3"}});
+    let trust = json!({"name": "ROOTCA", "sds_config": {"ads": {}, "resource_api_version": "V3"}});
+    let common = json!({"tls_certificate_sds_secret_configs": [sds], "validation_context_sds_secret_config": trust});
+    let chain = json!({"filters": [tcp_proxy("up")], "transport_socket": downstream_tls(common, true)});
+    plane.set("up", &eds_cluster("up"));
+    plane.set("up", &endpoints("up", &[echo("one")]));
+    plane.set("l", &typed(LISTENER, listener("l", at, json!([chain]))));
+    plane.set("default", &certificate(&ca, "default", OLD));
+    plane.set("ROOTCA", &typed(SECRET, json!({"name": "ROOTCA", "validation_context": {"trusted_ca": {"inline_string": ca.pem()}}})));
+    plane.publish("1");
+    let server = Proxy::from_json(plane.bootstrap("DELTA_GRPC"));
+    live(&server);
+    let client = |expects: &str| {
+        let up = with(cluster("up", &[at]), "transport_socket", upstream_tls(ca.context("spiffe://cluster.local/ns/default/sa/client", Some(expects), &[]), "x"));
+        Proxy::start(vec![listener("out", any_port(), json!([{"filters": [tcp_proxy("up")]}]))], vec![up])
+    };
+    let (before, after) = (client(OLD), client(NEW));
+    let mut kept = connect(before.at("out"));
+    assert_eq!(say(&mut kept, "x"), "one:x");
+    assert!(serving(after.at("out"), "one").is_none(), "the new name is not shown yet");
+    plane.set("default", &certificate(&ca, "default", NEW));
+    plane.publish("2");
+    eventually(|| serving(after.at("out"), "one"));
+    assert_eq!(say(&mut kept, "y"), "one:y");
+    assert!(serving(before.at("out"), "one").is_none(), "the old name is shown no more");
+    assert!(get(server.admin(), "/certs").contains(NEW));
+    assert!(!get(server.admin(), "/config_dump").contains("PRIVATE KEY"));
+}
+
+#[test]
+fn a_broken_secret_is_refused_and_the_last_good_one_stays() {
+    let plane = ControlPlane::start();
+    let (ca, at) = (Ca::new(), free_port());
+    let sds = json!({"name": "default", "sds_config": {"ads": {}, "resource_api_version": "V3"}});
+    let common = json!({"tls_certificate_sds_secret_configs": [sds]});
+    let chain = json!({"filters": [tcp_proxy("up")], "transport_socket": downstream_tls(common, false)});
+    plane.set("up", &eds_cluster("up"));
+    plane.set("up", &endpoints("up", &[echo("one")]));
+    plane.set("l", &typed(LISTENER, listener("l", at, json!([chain]))));
+    plane.set("default", &certificate(&ca, "default", "spiffe://a/b"));
+    plane.publish("1");
+    let server = Proxy::from_json(plane.bootstrap("DELTA_GRPC"));
+    live(&server);
+    let broken = json!({"name": "default", "tls_certificate": {"certificate_chain": {"inline_string": "no"}, "private_key": {"inline_string": "no"}}});
+    plane.set("default", &typed(SECRET, broken));
+    plane.publish("2");
+    let why = plane.refusal();
+    assert!(why.starts_with("Secret default: certificate_chain"), "{why}");
+    assert!(get(server.admin(), "/certs").contains("spiffe://a/b"));
 }
 
 #[test]

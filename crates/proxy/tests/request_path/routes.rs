@@ -56,11 +56,12 @@ fn the_path_is_normalised_before_routing() {
 fn the_edge_forgets_what_outsiders_claim() {
     let origin = Origin::saying("x");
     let proxy = Setup { hcm: json!({"use_remote_address": true}), ..Setup::one(origin.address) }.start();
-    proxy.get("/", "x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-envoy-retry-on: 5xx\r\nx-forwarded-client-cert: By=x\r\n");
+    proxy.get("/", "x-request-id: mine\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-envoy-retry-on: 5xx\r\nx-forwarded-client-cert: By=x\r\n");
     let sent = origin.last();
     assert_eq!((sent.header("x-forwarded-for"), sent.header("x-forwarded-proto")), (Some("1.2.3.4,127.0.0.1"), Some("http")));
     assert_eq!((sent.header("x-envoy-retry-on"), sent.header("x-forwarded-client-cert")), (None, None));
     assert_eq!(sent.header("x-envoy-external-address"), Some("127.0.0.1"));
+    assert_eq!(sent.header("x-request-id").map(str::len), Some(36));
 }
 
 #[test]
@@ -90,4 +91,18 @@ fn the_trace_operation_is_named_only_where_envoy_does() {
     let got = proxy.get("/", "");
     assert_eq!(origin.last().header("x-envoy-decorator-operation"), Some("op/*"));
     assert_eq!(got.header("x-envoy-decorator-operation"), None);
+}
+
+#[test]
+fn fields_that_steer_the_router_are_obeyed_and_taken_out() {
+    let origin = Origin::answering(|_, number| if number < 3 { answer(500, "") } else { ok("x") });
+    let routes = vec![to("/", "o", json!({"timeout": "5s", "retry_policy": {"retry_on": "connect-failure", "num_retries": 1}}))];
+    let setup = Setup { routes, virtual_host: json!({"include_request_attempt_count": true}), ..Setup::one(origin.address) };
+    let proxy = setup.start();
+    let steering = "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 3\r\nx-envoy-attempt-count: 9\r\nx-envoy-expected-rq-timeout-ms: 1\r\n";
+    assert_eq!(proxy.get("/", steering).status(), 200);
+    let sent = origin.last();
+    let values = |name: &str| sent.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.clone()).collect::<Vec<_>>();
+    assert_eq!((values("x-envoy-retry-on").len(), values("x-envoy-max-retries").len()), (0, 0));
+    assert_eq!((values("x-envoy-attempt-count"), values("x-envoy-expected-rq-timeout-ms").len()), (vec!["3".to_owned()], 1));
 }
