@@ -43,6 +43,29 @@ pub(crate) struct Downstream<'p, 'a, 'b> {
     pub(crate) responder: &'p mut Responder<'b>,
 }
 
+/// Takes out the fields by which the caller steered this router, and those that every attempt writes anew.
+fn drop_used_fields(stream: &mut Stream<'_>, target: &Target<'_>, timers: &Timers) {
+    let fields = &mut stream.request.head.headers;
+    if fields.known(Known::XEnvoy).is_none() {
+        return;
+    }
+    for name in [
+        &b"x-envoy-retry-on"[..],
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-max-retries",
+        b"x-envoy-upstream-rq-timeout-ms",
+        b"x-envoy-upstream-rq-per-try-timeout-ms",
+    ] {
+        fields.remove(name);
+    }
+    if target.attempt_count {
+        fields.remove(headers::ATTEMPT_COUNT.as_bytes());
+    }
+    if timers.has_request_deadline() {
+        fields.remove(headers::EXPECTED_TIMEOUT.as_bytes());
+    }
+}
+
 /// How a request is forwarded, after routing.
 pub(crate) struct Target<'t> {
     pub(crate) forward: &'t Forward,
@@ -59,6 +82,7 @@ pub(crate) struct Target<'t> {
 /// Forwards the stream's request. `Some`: nothing was sent down yet and this is the answer.
 pub(crate) async fn forward(stream: &mut Stream<'_>, target: &Target<'_>, mut down: Downstream<'_, '_, '_>, timers: &mut Timers) -> Option<LocalReply> {
     let mut retries = Retries::new(target.retry, &stream.request, stream.worker());
+    drop_used_fields(stream, target, timers);
     let mirrors = !target.forward.mirrors.is_empty();
     let limit = if retries.possible() || mirrors { target.cluster.plan.per_connection_buffer_bytes_max as usize } else { 0 };
     let mut replay = Replay::new(limit);

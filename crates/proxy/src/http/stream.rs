@@ -128,9 +128,10 @@ impl<'c> Stream<'c> {
         request.https = tls;
         info.client = Some(forwarded::apply(hcm, request, origin.facts.remote, tls));
         client_cert::apply(hcm.client_cert, hcm.client_cert_details, origin.tls.as_deref(), &mut request.head.headers);
-        if hcm.request_id.generate && request.head.headers.known(Known::XRequestId).is_none() {
+        let foreign = hcm.use_remote_address && !hcm.preserve_external_request_id;
+        if hcm.request_id.generate && (foreign || request.head.headers.known(Known::XRequestId).is_none()) {
             let random = u128::from(origin.worker.draw()) << 64 | u128::from(origin.worker.draw());
-            request.head.headers.append(headers::REQUEST_ID.as_bytes(), &request_id::uuid_v4(random));
+            request.head.headers.set(headers::REQUEST_ID.as_bytes(), &request_id::uuid_v4(random));
         }
         if request.protocol == Protocol::Http10 && !hcm.http1.accept_http_10 {
             return Err(LocalReply::low_version());
@@ -268,12 +269,16 @@ impl<'c> Stream<'c> {
         {
             timers.route = Some(if most.is_zero() { asked } else { asked.min(most) });
         }
-        if self.request.head.headers.known(Known::XEnvoy).is_some()
-            && let Some(asked) = self.request.head.headers.get(b"x-envoy-upstream-rq-timeout-ms").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
-        {
-            timers.route = zero_is_none(Some(Duration::from_millis(asked)));
+        let mut per_try = target.retry.and_then(|policy| policy.per_try_timeout);
+        if self.request.head.headers.known(Known::XEnvoy).is_some() {
+            let asked = |name: &[u8]| {
+                let text = std::str::from_utf8(self.request.head.headers.get(name)?).ok()?;
+                text.trim().parse().ok().map(Duration::from_millis)
+            };
+            timers.route = asked(b"x-envoy-upstream-rq-timeout-ms").map_or(timers.route, |time| zero_is_none(Some(time)));
+            per_try = asked(b"x-envoy-upstream-rq-per-try-timeout-ms").or(per_try);
         }
-        timers.per_try = zero_is_none(target.retry.and_then(|policy| policy.per_try_timeout)).filter(|per_try| timers.route.is_none_or(|route| *per_try < route));
+        timers.per_try = zero_is_none(per_try).filter(|per_try| timers.route.is_none_or(|route| *per_try < route));
         timers.idle = match forward.idle_timeout {
             Some(time) => zero_is_none(Some(time)),
             None => hcm.stream_idle_timeout,

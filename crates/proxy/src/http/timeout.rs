@@ -86,6 +86,11 @@ impl Timers {
         u64::try_from(least.as_millis()).ok()
     }
 
+    /// Whether the next hop is told a time.
+    pub(crate) fn has_request_deadline(&self) -> bool {
+        self.route.is_some() || self.per_try.is_some()
+    }
+
     fn next(&mut self) -> Option<(Instant, Expired)> {
         let route = self.route_from.zip(self.route).map(|(from, time)| (from + time, Expired::Route));
         let per_try = self.try_from.zip(self.per_try).map(|(from, time)| (from + time, Expired::PerTry));
