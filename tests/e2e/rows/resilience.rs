@@ -54,7 +54,7 @@ fn s33(mesh: &Mesh, ns: &str) -> Result<()> {
     let answer = get("/status/503?retried")?;
     ensure!(answer.status == 503, "{answer:?}");
     mesh.log_line(ns, CLIENT, "istio-proxy", &["/status/503?retried", " 503 URX via_upstream"])?;
-    ensure!(attempts(mesh, ns, "/status/503?retried")? == 4, "attempts: {}", attempts(mesh, ns, "/status/503?retried")?);
+    wait_until("four attempts in the log", Duration::from_secs(5), || Ok(attempts(mesh, ns, "/status/503?retried")? == 4))?;
     let answer = get("/delay/3?retried")?;
     ensure!(answer.status == 504 && (4.9..5.5).contains(&answer.seconds), "{answer:?}");
     mesh.log_line(ns, CLIENT, "istio-proxy", &["/delay/3?retried", " 504 UT response_timeout"])?;
