@@ -45,7 +45,7 @@ impl LogWriter {
     /// When no thread can be started.
     pub fn start() -> std::io::Result<Self> {
         let (queue, chunks) = sync_channel(QUEUE_MAX);
-        std::thread::Builder::new().name("lateen-log".into()).stack_size(64 * 1024).spawn(move || write_all(&chunks))?;
+        std::thread::Builder::new().name("lateen-log".into()).stack_size(256 * 1024).spawn(move || write_all(&chunks))?;
         Ok(LogWriter { queue, dropped: Arc::default() })
     }
 

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use lateen_plan::cluster::{ClusterEndpoints, SocketOptionValue};
+use lateen_plan::cluster::ClusterEndpoints;
 use lateen_plan::listener::tls::SdsSource;
 use lateen_plan::listener::{ListenAddress, Listener};
 use lateen_plan::names::{Name, NameMap};
@@ -212,7 +212,7 @@ impl Server {
             self.awaited.borrow_mut().remove(change.type_url.as_str());
         }
         if change.type_url == lateen_xds::types::LISTENER {
-            refused.extend(self.bind_new());
+            refused.extend(self.bind_new(change));
         }
         if matches!(change.type_url.as_str(), lateen_xds::types::LISTENER | lateen_xds::types::CLUSTER) {
             self.forget_unreferenced(&change.source);
@@ -420,12 +420,17 @@ impl Server {
     }
 
     /// Tries the addresses of listeners that have no socket yet, so that a taken port is refused with the update that asked for it.
-    fn bind_new(&self) -> Vec<Refused> {
+    fn bind_new(&self, change: &Change) -> Vec<Refused> {
         let plan = self.next_plan();
         let sockets = self.sockets.borrow();
         let mut refused = Vec::new();
-        for listener in plan.listeners.values().filter(|l| l.bind_to_port) {
-            let ListenAddress::Socket(address) = listener.address else { continue };
+        let arrived = change.added.iter().filter_map(|item| plan.listeners.get(item.name.as_str()));
+        for listener in arrived.filter(|l| l.bind_to_port) {
+            let ListenAddress::Socket(address) = listener.address else {
+                let why = format!("listener {}: address.pipe: listening on a unix socket is not supported by this proxy", listener.name);
+                refused.push(Refused { name: listener.name.to_string(), why });
+                continue;
+            };
             if sockets.get(&listener.name) == Some(&address) || address.port() == 0 {
                 continue;
             }
@@ -468,8 +473,16 @@ impl Server {
             let socket = raw::listen(bound, &options)?;
             bound = socket.local_addr()?;
             let message = Message::Listen(Name::clone(&listener.name), socket);
-            if worker.try_send(message).is_err() {
-                return Err(std::io::Error::other("a worker does not answer"));
+            match worker.try_send(message) {
+                Ok(()) => {}
+                // More listeners at once than a mailbox holds: the rest follows as the worker takes them.
+                Err(mpsc::error::TrySendError::Full(message)) => {
+                    let worker = worker.clone();
+                    tokio::task::spawn_local(async move {
+                        let _ = worker.send(message).await;
+                    });
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(std::io::Error::other("a worker has ended; restart the proxy")),
             }
         }
         Ok(bound)
@@ -533,9 +546,5 @@ fn ephemeral(listener: &Listener) -> bool {
 }
 
 fn listen_options(listener: &Listener) -> raw::ListenOptions {
-    let mark = listener.socket_options.iter().rev().find_map(|o| match o.value {
-        SocketOptionValue::Int(value) if (o.level, o.name) == (1, 36) => u32::try_from(value).ok(),
-        SocketOptionValue::Int(_) | SocketOptionValue::Bytes(_) => None,
-    });
-    raw::ListenOptions { backlog: listener.tcp_backlog.unwrap_or(0), transparent: false, freebind: false, mark: mark.unwrap_or(0) }
+    raw::ListenOptions { backlog: listener.tcp_backlog.unwrap_or(0), options: listener.socket_options.as_slice().into() }
 }

@@ -129,3 +129,17 @@ fn istios_tcp_metrics_count_connections_and_bytes() {
     assert_eq!(metric(&text, "istio_tcp_received_bytes_total").as_deref(), Some("5"));
     assert!(text.contains("envoy_cluster_upstream_cx_total{cluster_name=\"up\"} 1"), "{text}");
 }
+
+#[test]
+fn socket_options_are_set_by_number_and_a_refused_one_fails_the_connection() {
+    let bound = |name: i64| with(cluster("up", &[echo("a")]), "upstream_bind_config", json!({
+        "source_address": {"address": "127.0.0.6", "port_value": 0},
+        "socket_options": [{"level": 1, "name": name, "int_value": 1, "state": "STATE_PREBIND"}]}));
+    let start = |name| Proxy::start(vec![listener("l", any_port(), json!([{"filters": [tcp_proxy("up")]}]))], vec![bound(name)]);
+    // SO_KEEPALIVE (9) is there, 999 is not.
+    let good = start(9);
+    assert_eq!(say(&mut connect(good.at("l")), "x"), "a:x");
+    let bad = start(999);
+    assert!(connect(bad.at("l")).read(&mut [0u8; 1]).is_err());
+    assert!(get(bad.admin(), "/stats").contains("cluster.up.upstream_cx_connect_fail: 1"));
+}

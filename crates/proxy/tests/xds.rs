@@ -209,3 +209,15 @@ fn config_dump_shows_what_arrived_in_envoys_shape() {
     assert_eq!(section("ClustersConfigDump")["static_clusters"][0]["cluster"]["name"], "xds-grpc");
     assert_eq!(section("EndpointsConfigDump")["dynamic_endpoint_configs"][0]["endpoint_config"]["cluster_name"], "up");
 }
+
+#[test]
+fn a_listener_on_a_unix_socket_is_refused_by_name() {
+    let plane = plane_with_one_listener(free_port());
+    let proxy = Proxy::from_json(plane.bootstrap("DELTA_GRPC"));
+    live(&proxy);
+    let piped = json!({"name": "p", "address": {"pipe": {"path": "/tmp/never"}}, "filter_chains": [{"filters": [tcp_proxy("up")]}]});
+    plane.set("p", &typed(LISTENER, piped));
+    plane.publish("2");
+    let why = plane.refusal();
+    assert!(why.contains("listener p: address.pipe"), "{why}");
+}

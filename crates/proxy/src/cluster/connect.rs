@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use lateen_plan::cluster::{BindConfig, EndpointAddress, Keepalive, SocketOptionValue, UpstreamTransport};
+use lateen_plan::cluster::{BindConfig, EndpointAddress, Keepalive, UpstreamTransport};
 
 use super::circuit_breaker::Guard;
 use super::pool::PoolKey;
@@ -162,22 +162,13 @@ fn dial_options(worker: &Worker, cluster: &Cluster) -> raw::DialOptions {
 
 /// Dial options of a bind config.
 pub fn from_bind(bind: &BindConfig) -> raw::DialOptions {
-    let mark = bind.socket_options.iter().rev().find_map(|option| match option.value {
-        SocketOptionValue::Int(value) if option.level == SOL_SOCKET && option.name == SO_MARK => u32::try_from(value).ok(),
-        SocketOptionValue::Int(_) | SocketOptionValue::Bytes(_) => None,
-    });
-    raw::DialOptions { source: bind.source, mark: mark.unwrap_or(0), keepalive: None }
+    raw::DialOptions { source: bind.source, options: bind.socket_options.as_slice().into(), keepalive: None }
 }
 
 fn from_keepalive(keepalive: Keepalive) -> raw::Keepalive {
     let seconds = |s: Option<u32>| s.map(|s| std::time::Duration::from_secs(s.into()));
     raw::Keepalive { time: seconds(keepalive.time), interval: seconds(keepalive.interval), probes: keepalive.probes }
 }
-
-/// `setsockopt` level of socket options (Linux).
-const SOL_SOCKET: i32 = 1;
-/// Packet mark (Linux).
-const SO_MARK: i32 = 36;
 
 /// Envoy's words for a failed `connect`.
 fn connect_reason(error: &io::Error) -> String {

@@ -6,8 +6,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lateen_plan::cluster::{SocketOption, SocketOptionValue, SocketState};
+use lateen_sys::socket as sys;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -16,8 +20,8 @@ use tokio::net::{TcpSocket, TcpStream};
 pub struct DialOptions {
     /// Source address; port 0 lets the kernel choose.
     pub source: Option<SocketAddr>,
-    /// Packet mark (`SO_MARK`); 0 leaves it unset.
-    pub mark: u32,
+    /// Options by number, the packet mark among them.
+    pub options: Arc<[SocketOption]>,
     /// `SO_KEEPALIVE` and its timers.
     pub keepalive: Option<Keepalive>,
 }
@@ -39,16 +43,17 @@ pub struct Keepalive {
 /// Any step's error; the text of an option's failure names the option and the remedy.
 pub async fn dial(target: SocketAddr, options: &DialOptions) -> io::Result<TcpStream> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if options.mark != 0 {
-        SockRef::from(&socket).set_mark(options.mark).map_err(|e| {
-            io::Error::new(e.kind(), format!("SO_MARK={} refused ({e}); the proxy needs CAP_NET_ADMIN in its network namespace", options.mark))
-        })?;
-    }
+    set_options(&socket, &options.options, SocketState::PreBind)?;
     if let Some(source) = options.source
         && source.is_ipv4() == target.is_ipv4()
     {
+        if source.port() == 0 {
+            // The kernel picks the port at connect time, so that ports run out per destination and not in all.
+            let _ = sys::set_option(&socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &1i32.to_ne_bytes());
+        }
         socket.bind(source)?;
     }
+    set_options(&socket, &options.options, SocketState::Bound)?;
     if let Some(k) = options.keepalive {
         SockRef::from(&socket).set_tcp_keepalive(&keepalive(k))?;
     }
@@ -56,6 +61,26 @@ pub async fn dial(target: SocketAddr, options: &DialOptions) -> io::Result<TcpSt
     stream.set_nodelay(true)?;
     Ok(stream)
 }
+
+/// Sets the options of one state, in order.
+fn set_options(socket: &impl AsFd, options: &[SocketOption], state: SocketState) -> io::Result<()> {
+    for option in options.iter().filter(|o| o.when == state) {
+        let outcome = match &option.value {
+            SocketOptionValue::Int(value) => sys::set_option(socket, option.level, option.name, &value.to_ne_bytes()),
+            SocketOptionValue::Bytes(bytes) => sys::set_option(socket, option.level, option.name, bytes),
+        };
+        outcome.map_err(|e| {
+            let needs = if e.kind() == io::ErrorKind::PermissionDenied { "; the proxy needs CAP_NET_ADMIN in its network namespace" } else { "" };
+            io::Error::new(e.kind(), format!("socket option level {} name {} refused: {e}{needs}", option.level, option.name))
+        })?;
+    }
+    Ok(())
+}
+
+/// Level of IPv4 options (Linux).
+const IPPROTO_IP: i32 = 0;
+/// ip(7): leave choosing the source port to `connect` (Linux).
+const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 
 fn keepalive(k: Keepalive) -> TcpKeepalive {
     let mut options = TcpKeepalive::new();
@@ -81,12 +106,8 @@ pub fn reset_on_close(tcp: &TcpStream) {
 pub struct ListenOptions {
     /// Pending connections the kernel keeps; 0 means [`BACKLOG`].
     pub backlog: u32,
-    /// Accept connections for addresses this machine does not have (`IP_TRANSPARENT`).
-    pub transparent: bool,
-    /// Bind an address that does not exist yet (`IP_FREEBIND`).
-    pub freebind: bool,
-    /// Packet mark of accepted connections; 0 leaves it unset. An accepted socket inherits its listener's mark.
-    pub mark: u32,
+    /// Options by number. An accepted socket inherits its listener's packet mark.
+    pub options: Arc<[SocketOption]>,
 }
 
 /// Kernel queue of connections not yet accepted. Envoy's default is the kernel's maximum; 4096 is that maximum on current kernels.
@@ -105,17 +126,11 @@ pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<std::n
         if let IpAddr::V6(ip) = address.ip() {
             socket.set_only_v6(!ip.is_unspecified())?;
         }
-        if options.transparent {
-            socket.set_ip_transparent_v4(true)?;
-        }
-        if options.freebind {
-            socket.set_freebind_v4(true)?;
-        }
-        if options.mark != 0 {
-            socket.set_mark(options.mark)?;
-        }
+        set_options(&socket, &options.options, SocketState::PreBind)?;
         socket.bind(&address.into())?;
+        set_options(&socket, &options.options, SocketState::Bound)?;
         socket.listen(i32::try_from(if options.backlog == 0 { BACKLOG } else { options.backlog }).unwrap_or(i32::MAX))?;
+        set_options(&socket, &options.options, SocketState::Listening)?;
         Ok(socket)
     };
     bound().map(Into::into).map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}; is another program using the port?")))
