@@ -15,6 +15,7 @@
 //!          └─ istiod · gateway · sidecars · applications
 //! ```
 #![forbid(unsafe_code)]
+#![allow(clippy::result_large_err, reason = "findings are made a few times in a mesh's life")]
 
 mod channel;
 mod host;

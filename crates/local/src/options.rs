@@ -39,11 +39,14 @@ pub struct UpOptions {
     pub environment: BTreeMap<String, String>,
 }
 
+/// Image, `command` and `args` of a container to the arguments of `lateen app`; `None` where there is no stand-in.
+pub type ImageLookup = fn(&str, &[String], &[String]) -> Option<Vec<String>>;
+
 /// What the other crates of the shell do for this one. The same in every process of one binary.
 #[derive(Clone, Copy)]
 pub struct Hooks {
     /// The arguments of `lateen app` that stand in for an image with this command and these arguments: `apps::lookup`.
-    pub image: fn(image: &str, command: &[String], args: &[String]) -> Option<Vec<String>>,
+    pub image: ImageLookup,
     /// Names by which pods find the built-in programs at the end of their `PATH`; each is a link to this binary.
     pub programs: &'static [&'static str],
 }
