@@ -254,8 +254,19 @@ impl Mesh {
             let rows: Vec<&str> = last.lines().skip(1).filter(|l| !l.trim().is_empty()).collect();
             Ok(!rows.is_empty() && rows.iter().all(|row| row.split_whitespace().any(|c| c == "1/1" || c == "2/2") && row.contains("Running")))
         })
-        .with_context(|| last)?;
+        .with_context(|| self.why_not_ready(namespace, &last))?;
         self.heard_of(namespace)
+    }
+
+    /// The rows, and what the sidecars of pods that are not ready say.
+    fn why_not_ready(&self, namespace: &str, rows: &str) -> String {
+        let mut text = rows.to_owned();
+        for row in rows.lines().filter(|row| row.contains(" 0/")) {
+            if let Some(pod) = row.split_whitespace().nth(1) {
+                text.push_str(&format!("\n{pod}:\n{}", self.logs(namespace, pod, "istio-proxy").unwrap_or_default()));
+            }
+        }
+        text
     }
 
     /// Waits until every sidecar of the namespace has heard of every pod behind its Services: a pod is ready a moment before the others
@@ -403,11 +414,17 @@ fn command(person: Person, binary: &Path) -> Command {
     match words.next() {
         Some(program) => {
             let mut command = Command::new(program);
-            command.args(words).arg(binary).env("HOME", "/").env_remove("XDG_RUNTIME_DIR");
+            command.args(words).arg(binary).env("HOME", home()).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
             command
         }
         None => Command::new(binary),
     }
+}
+
+/// A home folder for the ordinary user.
+fn home() -> &'static Path {
+    static HOME: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    HOME.get_or_init(|| scratch("home").unwrap_or_else(|_| std::env::temp_dir()))
 }
 
 /// Runs `lateen` with no mesh in mind, as `person`.
