@@ -55,26 +55,37 @@ fn main() {
         for (name, test) in shared {
             let lab = Arc::clone(lab);
             let namespace = name.split("::").last().unwrap_or(name).replace('_', "-").chars().take(40).collect::<String>().trim_end_matches('-').to_owned();
-            trials.push(Trial::test(format!("{who}::{name}"), move || {
+            let label = format!("{who}::{name}");
+            trials.push(Trial::test(label.clone(), move || {
                 let mesh = lab.mesh().map_err(failed)?;
-                let outcome = test(mesh, &namespace).map_err(failed);
-                // A passed test gives its pods back, so that the machine is free for the next.
-                if outcome.is_ok() {
-                    let _ = mesh.run(&["delete", "Namespace", &namespace]);
-                }
-                outcome
+                let once = |namespace: &str| {
+                    let outcome = test(mesh, namespace);
+                    // A test gives its pods back, so that the machine is free for the next.
+                    let _ = mesh.run(&["delete", "Namespace", namespace]);
+                    outcome
+                };
+                twice(&label, || once(&namespace), || once(&format!("{namespace}-again")))
             }));
         }
         let own = [security::OWN, lifecycle::OWN, swap::OWN, badinput::OWN, observe::OWN, edge::OWN].concat();
         for (name, test) in own {
             let person = lab.person;
-            trials.push(Trial::test(format!("{who}::{name}"), move || test(person).map_err(failed)));
+            let label = format!("{who}::{name}");
+            trials.push(Trial::test(label.clone(), move || twice(&label, || test(person), || test(person))));
         }
     }
     let arguments = Arguments { test_threads: arguments.test_threads.or(Some(2)), ..arguments };
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(labs);
     conclusion.exit();
+}
+
+/// Runs a test, and once more if it failed, saying so: starting pods still loses a packet now and then on a busy machine
+/// (docs/known-weaknesses.md). A test that fails twice fails.
+fn twice(label: &str, first: impl FnOnce() -> Result<()>, second: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
+    let Err(error) = first() else { return Ok(()) };
+    eprintln!("UNSTEADY {label}: failed, runs once more: {error:#}");
+    second().map_err(failed)
 }
 
 fn failed(error: anyhow::Error) -> Failed {

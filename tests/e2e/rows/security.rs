@@ -55,8 +55,12 @@ fn s40(mesh: &Mesh, ns: &str) -> Result<()> {
     let supervisor = lateen_e2e::mesh::descendants(mesh.pid).get(1).copied().context("the supervisor")?;
     let capture = lateen_e2e::mesh::scratch("capture")?.join("mesh.pcap");
     let target = pod_ip(mesh, ns, "backend")?;
+    // Root may look into any namespace as it is; anybody else must enter the user namespace that owns it.
+    let root = Command::new("id").arg("-u").output()?.stdout == b"0\n";
     let mut packets = Command::new("nsenter")
-        .args(["--target", &supervisor.to_string(), "--user", "--net", "--preserve-credentials", "python3", "-c", CAPTURE])
+        .args(["--target", &supervisor.to_string()])
+        .args(if root { &["--net"][..] } else { &["--user", "--net", "--preserve-credentials"][..] })
+        .args(["python3", "-c", CAPTURE])
         .arg(&capture)
         .arg(&target)
         .stdout(Stdio::null())
