@@ -28,10 +28,13 @@ pub fn loopback_up() -> io::Result<()> {
 
 /// Makes a bridge with `addresses` (address, prefix length) in the calling thread's network namespace and brings it up.
 ///
+/// Its hardware address is fixed. Left to itself a bridge takes the lowest of its ports', so it would change as pods come and go, and
+/// every pod would send to the old one until its neighbour entry runs out: seconds of lost packets.
+///
 /// # Errors
 /// What the kernel reports; `EEXIST` when the name is taken.
 pub fn bridge(name: &str, addresses: &[(Ipv4Addr, u8)]) -> io::Result<()> {
-    with_handle(async |handle| handle.link().add(LinkBridge::new(name).up().build()).execute().await)?;
+    with_handle(async |handle| handle.link().add(LinkBridge::new(name).address(BRIDGE_HARDWARE_ADDRESS.to_vec()).up().build()).execute().await)?;
     let index = index_of(name)?;
     for (address, prefix) in addresses {
         with_handle(async |handle| handle.address().add(index, IpAddr::V4(*address), *prefix).execute().await)?;
@@ -92,6 +95,9 @@ pub fn until_up(name: &str, limit: Duration) -> io::Result<bool> {
     })?;
     Ok(is_up)
 }
+
+/// Locally administered, unicast.
+const BRIDGE_HARDWARE_ADDRESS: [u8; 6] = [0x02, 0x6c, 0x61, 0x74, 0x65, 0x01];
 
 /// How often to look whether a link is up.
 const UP_LOOK: Duration = Duration::from_millis(1);

@@ -163,3 +163,28 @@ fn closing_a_pods_namespaces_takes_its_link_away() {
         std::thread::yield_now();
     }
 }
+
+/// What the pod believes the gateway's hardware address is.
+fn gateway_of(pod: &Namespaces) -> String {
+    pod.run_in_network(|| {
+        // Refused or not, the question for the address has been asked.
+        let _ = TcpStream::connect_timeout(&SocketAddr::from((GATEWAY, 9)), Duration::from_secs(2));
+        let table = std::fs::read_to_string("/proc/thread-self/net/arp")?;
+        let row = table.lines().find(|line| line.starts_with("10.244.0.1 ")).unwrap_or_default();
+        Ok(row.split_whitespace().nth(3).unwrap_or_default().to_owned())
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_gateways_hardware_address_stays_while_pods_come() {
+    if !privileged() {
+        return;
+    }
+    let outside = outside();
+    let first = pod(&outside, "pod-a", FIRST);
+    let before = gateway_of(&first);
+    let others: Vec<Namespaces> = (1..9).map(|n| pod(&outside, &format!("pod-b{n}"), Ipv4Addr::new(10, 244, 1, n))).collect();
+    assert!(!before.is_empty());
+    assert_eq!(others.last().map(gateway_of), Some(before), "pods that came early would send to nobody");
+}

@@ -80,7 +80,7 @@ fn main() {
     conclusion.exit();
 }
 
-/// Runs a test, and once more if it failed, saying so: starting pods still loses a packet now and then on a busy machine
+/// Runs a test, and once more if it failed, saying so: not every cause of unsteadiness on a busy machine is known to be gone
 /// (docs/known-weaknesses.md). A test that fails twice fails.
 fn twice(label: &str, first: impl FnOnce() -> Result<()>, second: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
     let Err(error) = first() else { return Ok(()) };
